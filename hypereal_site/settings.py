@@ -1,0 +1,267 @@
+"""Everything that can be set, on one page. Each value comes from an environment variable or has a safe default;
+docs/settings.md lists them all, and a test holds that it does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import environ
+from csp.constants import NONE, SELF
+from django.utils.translation import gettext_lazy as _
+
+from hypereal_site import env
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+# ── This installation ────────────────────────────────────────────────────────────────────────────────────────────────
+DEBUG = env.flag("DEBUG")
+DEMO = env.flag("HYPEREAL_DEMO")
+SECRET_KEY = env.text("DJANGO_SECRET_KEY")
+ENCRYPTION_KEYS = env.words("ENCRYPTION_KEYS")
+API_KEY_PEPPER = env.text("API_KEY_PEPPER")
+SITE_NAME = "Hypereal"
+SITE_URL = env.text("SITE_URL", "http://127.0.0.1:8000").rstrip("/")
+ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", ["127.0.0.1", "localhost", "[::1]"])
+CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS", [SITE_URL])
+SECURE_SITE = SITE_URL.startswith("https://")
+#: How many proxies in front of us append to X-Forwarded-For; 0 = believe the socket only.
+TRUSTED_PROXY_COUNT = env.integer("TRUSTED_PROXY_COUNT", 0, most=10)
+
+# ── Applications ─────────────────────────────────────────────────────────────────────────────────────────────────────
+INSTALLED_APPS = [
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.humanize",
+    "django.contrib.messages",
+    "django.contrib.sessions",
+    "django.contrib.staticfiles",
+    "django_htmx",
+    "django_rq",
+    "csp",
+    "core",
+    "events",
+    "accounts",
+    "catalog",
+    "orgs",
+    "keys",
+    "idempotency",
+    "billing",
+    "usage",
+    "gateway",
+    "console",
+    "hypereal_site",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "allauth.usersessions",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "core.middleware.RequestIdMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "allauth.usersessions.middleware.UserSessionsMiddleware",
+]
+
+ROOT_URLCONF = "hypereal_site.urls"
+GATEWAY_URLCONF = "hypereal_site.urls_gateway"
+ASGI_APPLICATION = "hypereal_site.asgi.application"
+WSGI_APPLICATION = "hypereal_site.wsgi.application"
+APPEND_SLASH = False
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.template.context_processors.i18n",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "console.context.shell",
+            ],
+        },
+    }
+]
+
+# ── Database, Redis, queues ──────────────────────────────────────────────────────────────────────────────────────────
+DATABASES = {"default": environ.Env.db_url_config(env.text("DATABASE_URL"))}
+DATABASES["default"].update(
+    CONN_MAX_AGE=0,
+    CONN_HEALTH_CHECKS=True,
+    TIME_ZONE="UTC",
+    OPTIONS={**DATABASES["default"].get("OPTIONS", {}), "application_name": "hypereal"},
+)
+REDIS_URL = env.text("REDIS_URL")
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": REDIS_URL,
+        "KEY_PREFIX": "hypereal",
+        "TIMEOUT": 300,
+    }
+}
+QUEUE_NAMES = ["critical", "default", "media", "bulk"]
+RQ_QUEUES = {name: {"URL": REDIS_URL, "DEFAULT_TIMEOUT": 600} for name in QUEUE_NAMES}
+
+# ── People ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+AUTH_USER_MODEL = "accounts.User"
+AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+LOGIN_URL = "account_login"
+LOGIN_REDIRECT_URL = "/"
+ACCOUNT_ADAPTER = "accounts.adapter.AccountAdapter"
+ACCOUNT_USER_MODEL_USERNAME_FIELD = None
+ACCOUNT_LOGIN_METHODS = {"email"}
+ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*", "password2*"]
+ACCOUNT_EMAIL_VERIFICATION = "mandatory"
+ACCOUNT_CONFIRM_EMAIL_ON_GET = False
+ACCOUNT_LOGIN_ON_EMAIL_CONFIRMATION = True
+ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
+ACCOUNT_EMAIL_NOTIFICATIONS = True
+ACCOUNT_REAUTHENTICATION_REQUIRED = True
+ACCOUNT_PREVENT_ENUMERATION = True
+ACCOUNT_LOGOUT_ON_PASSWORD_CHANGE = True
+ACCOUNT_SESSION_REMEMBER = True
+ACCOUNT_DEFAULT_HTTP_PROTOCOL = "https" if SECURE_SITE else "http"
+MFA_SUPPORTED_TYPES = ["totp", "recovery_codes", "webauthn"]
+MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not SECURE_SITE
+MFA_TOTP_ISSUER = SITE_NAME
+USERSESSIONS_TRACK_ACTIVITY = True
+SESSION_ENGINE = "django.contrib.sessions.backends.db"
+SESSION_COOKIE_NAME = "hypereal_session"
+SESSION_COOKIE_AGE = 14 * 86_400
+
+# ── Mail ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+_mail = environ.Env.email_url_config(env.text("EMAIL_URL", "consolemail://"))
+EMAIL_BACKEND = _mail["EMAIL_BACKEND"]
+EMAIL_HOST = _mail.get("EMAIL_HOST") or "localhost"
+EMAIL_PORT = _mail.get("EMAIL_PORT") or 25
+EMAIL_HOST_USER = _mail.get("EMAIL_HOST_USER") or ""
+EMAIL_HOST_PASSWORD = _mail.get("EMAIL_HOST_PASSWORD") or ""
+EMAIL_USE_TLS = _mail.get("EMAIL_USE_TLS", False)
+EMAIL_USE_SSL = _mail.get("EMAIL_USE_SSL", False)
+EMAIL_FILE_PATH = _mail.get("EMAIL_FILE_PATH") or None
+EMAIL_TIMEOUT = 15
+DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", "Hypereal <no-reply@localhost>")
+SERVER_EMAIL = DEFAULT_FROM_EMAIL
+
+# ── Money ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+STRIPE_SECRET_KEY = env.text("STRIPE_SECRET_KEY", "")
+STRIPE_WEBHOOK_SECRETS = env.words("STRIPE_WEBHOOK_SECRETS")
+STRIPE_API_BASE = env.text("STRIPE_API_BASE", "")
+#: True where the pay page is this project's own stand-in: no card is charged, and every billing page says so.
+DEMO_PAYMENTS = env.flag("DEMO_PAYMENTS")
+ALLOW_DEMO_PAYMENTS = env.flag("ALLOW_DEMO_PAYMENTS", DEMO)
+TOPUP_LEAST_CENTS = 200
+TOPUP_MOST_CENTS = env.integer("TOPUP_MOST_CENTS", 1_000_000, least=200)
+TOPUP_PRESELECTED_CENTS = 1_000
+#: Credits below which a call that is billed by tokens is not admitted (the balance before holds counts).
+MIN_BALANCE_CREDITS = env.integer("MIN_BALANCE_CREDITS", 200)
+
+# ── Gateway ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+RATE_LIMIT_PER_MINUTE = env.integer("RATE_LIMIT_PER_MINUTE", 600, least=1)
+SANDBOX_BASE_URL = env.text("SANDBOX_BASE_URL", "")
+GATEWAY_MAX_BODY_BYTES = env.integer("GATEWAY_MAX_BODY_BYTES", 32 * 1024 * 1024, least=1024)
+GATEWAY_MAX_BODY_BYTES_IN_FLIGHT = env.integer("GATEWAY_MAX_BODY_BYTES_IN_FLIGHT", 512 * 1024 * 1024, least=1024)
+GATEWAY_STEP_OUTPUT_TOKENS = env.integer("GATEWAY_STEP_OUTPUT_TOKENS", 2_048, least=1)
+GATEWAY_KEEPALIVE_SECONDS = env.seconds("GATEWAY_KEEPALIVE_SECONDS", 15.0)
+GATEWAY_CONNECT_SECONDS = env.seconds("GATEWAY_CONNECT_SECONDS", 5.0)
+GATEWAY_FIRST_BYTE_SECONDS = env.seconds("GATEWAY_FIRST_BYTE_SECONDS", 300.0)
+GATEWAY_IDLE_SECONDS = env.seconds("GATEWAY_IDLE_SECONDS", 300.0)
+GATEWAY_TOTAL_SECONDS = env.seconds("GATEWAY_TOTAL_SECONDS", 14_400.0)
+GATEWAY_SLOW_READER_SECONDS = env.seconds("GATEWAY_SLOW_READER_SECONDS", 120.0)
+GATEWAY_LEFT_CLIENT_READ_ON_SECONDS = env.seconds("GATEWAY_LEFT_CLIENT_READ_ON_SECONDS", 10.0)
+GATEWAY_SETTLE_WAIT_SECONDS = env.seconds("GATEWAY_SETTLE_WAIT_SECONDS", 5.0)
+GATEWAY_DRAIN_SECONDS = env.seconds("GATEWAY_DRAIN_SECONDS", 25.0)
+GATEWAY_DIRECTORY_TTL_SECONDS = env.seconds("GATEWAY_DIRECTORY_TTL_SECONDS", 5.0)
+#: "durable": a settlement is answered only after its write reached the disk; "fast": after the commit.
+COMMIT_MODE = env.text("COMMIT_MODE", "durable")
+HOLD_HEARTBEAT_SECONDS = env.seconds("HOLD_HEARTBEAT_SECONDS", 10.0)
+HOLD_OWNER_DEAD_SECONDS = env.seconds("HOLD_OWNER_DEAD_SECONDS", 60.0)
+SWEEP_SECONDS = env.seconds("SWEEP_SECONDS", 15.0)
+#: purpose=host[:port] or purpose=network entries that the guarded outbound client may reach although they are private.
+EGRESS_ALLOW = env.words("EGRESS_ALLOW")
+
+# ── Pages ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", _("English"))]
+LOCALE_PATHS = [BASE_DIR / "locale"]
+USE_I18N = True
+USE_TZ = True
+TIME_ZONE = "UTC"
+STATIC_URL = "/static/"
+STATIC_ROOT = BASE_DIR / "var" / "static"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+WHITENOISE_USE_FINDERS = DEMO or DEBUG
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
+        if WHITENOISE_USE_FINDERS
+        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+    },
+}
+MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
+UNFOLD = {"SITE_TITLE": "Hypereal", "SITE_HEADER": "Hypereal", "SITE_URL": "/"}
+
+# ── Browser security ─────────────────────────────────────────────────────────────────────────────────────────────────
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SITE
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+SECURE_HSTS_SECONDS = 31_536_000 if SECURE_SITE else 0
+SECURE_SSL_REDIRECT = False  # the proxy in front does it; a redirect here would break a POST
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXY_COUNT else None
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_CONTENT_TYPE_NOSNIFF = True
+X_FRAME_OPTIONS = "DENY"
+CSRF_FAILURE_VIEW = "core.views.csrf_failure"
+CONTENT_SECURITY_POLICY = {
+    "EXCLUDE_URL_PREFIXES": ("/admin/",),
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "img-src": [SELF, "data:"],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "manifest-src": [SELF],
+        "frame-ancestors": [NONE],
+        "base-uri": [NONE],
+        "form-action": [SELF, "https://checkout.stripe.com", "https://billing.stripe.com"],
+    },
+}
+
+# ── Logs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+LOG_LEVEL = env.text("LOG_LEVEL", "INFO").upper()
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "filters": {"scrub": {"()": "core.logs.Scrub"}},
+    "formatters": {"json": {"()": "core.logs.JsonFormatter"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json", "filters": ["scrub"]}},
+    "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
+    "loggers": {
+        "django.server": {"handlers": ["stderr"], "level": LOG_LEVEL, "propagate": False},
+        "uvicorn.access": {"level": "WARNING"},
+    },
+}
