@@ -104,7 +104,7 @@ class _Server:
         self._free_lock()
 
     def kill(self) -> None:
-        """What a power cut does to the processes: SIGKILL for every one of them at once. Data folder and port are kept."""
+        """SIGKILL for every process of the server, as a power cut would. Data folder and port are kept."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()
@@ -187,9 +187,7 @@ class Postgres(_Server):
     stop_steps = ((signal.SIGINT, 15.0), (signal.SIGQUIT, 5.0))
     death_signal = signal.SIGINT  # "fast": roll back what is open, checkpoint, end
 
-    def __init__(
-        self, directory: Path | str, *, fsync: bool = True, port: int = 0, log: Path | None = None
-    ) -> None:
+    def __init__(self, directory: Path | str, *, fsync: bool = True, port: int = 0, log: Path | None = None) -> None:
         super().__init__(directory, port=port, log=log)
         self.fsync = fsync
         self._runs_as: str | None = None
@@ -303,9 +301,7 @@ class Redis(_Server):
     stop_steps = ((signal.SIGTERM, 5.0),)
     death_signal = signal.SIGTERM
 
-    def __init__(
-        self, directory: Path | str, *, durable: bool = True, port: int = 0, log: Path | None = None
-    ) -> None:
+    def __init__(self, directory: Path | str, *, durable: bool = True, port: int = 0, log: Path | None = None) -> None:
         super().__init__(directory, port=port, log=log)
         self.durable = durable
 
@@ -385,5 +381,6 @@ def _check_owner(directory: Path, variable: str) -> None:
     uid = os.geteuid()
     if uid not in (0, directory.stat().st_uid):
         raise EmbeddedError(
-            f"{directory} belongs to another user of this machine: start as that user, remove the folder, or set {variable}."
+            f"{directory} belongs to another user of this machine: "
+            f"start as that user, remove the folder, or set {variable}."
         )

@@ -1,0 +1,135 @@
+#!/usr/bin/env python3
+"""Runs all of Hypereal on this machine: `python3 run.py`.
+
+Makes .venv and installs the locked packages where they are missing, then hands over to hypereal_site/supervisor.py.
+`--install-only` stops after the packages, `--dev` adds those of tests and linters (the Makefile uses both).
+Needs nothing but Python; written so that an old one can still read the sentence that names the right one.
+"""
+
+import argparse
+import fcntl
+import hashlib
+import importlib.util
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+LOG = ROOT / "var" / "log" / "install.log"
+#: The embedded Redis has wheels for these only.
+VERSIONS = ((3, 11), (3, 12))
+STARTED = "HYPEREAL_STARTED_AT"
+
+
+def main() -> None:
+    """Install what is missing, then run (unless asked only to install)."""
+    parser = argparse.ArgumentParser(description="Runs Hypereal on this machine.")
+    parser.add_argument("--install-only", action="store_true", help="make .venv, install the packages, and stop")
+    parser.add_argument("--dev", action="store_true", help="also install what tests and linters need")
+    options = parser.parse_args()
+    os.environ.setdefault(STARTED, repr(time.time()))
+    _want_python()
+    _install(["requirements.lock"] + (["requirements-dev.lock"] if options.dev else []))
+    if not options.install_only:
+        os.chdir(str(ROOT))
+        os.execv(str(PYTHON), [str(PYTHON), "-m", "hypereal_site.supervisor"])
+
+
+def _want_python() -> None:
+    """Go on under a fitting Python; with the wrong one look for a right one, else say which is needed."""
+    if tuple(sys.version_info[:2]) in VERSIONS:
+        return
+    for version in reversed(VERSIONS):
+        other = shutil.which("python{}.{}".format(*version))
+        if other:
+            os.execv(other, [other, str(ROOT / "run.py")] + sys.argv[1:])
+    sys.exit("Hypereal needs Python 3.11 or 3.12, and this is {}.{}: install one of them.".format(*sys.version_info[:2]))
+
+
+def _install(locks: "list[str]") -> None:
+    LOG.parent.mkdir(parents=True, exist_ok=True)
+    with open(str(ROOT / "var" / "install.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two starts at once must not build one environment
+        if not _venv_works():
+            _make_venv()
+        missing = [name for name in locks if not _is_installed(name)]
+        if missing:
+            _install_packages(missing)
+            for name in missing:
+                _stamp(name).write_text(_digest(name))
+
+
+def _venv_works() -> bool:
+    """A folder that was moved, or whose Python was removed, does not."""
+    if not (PYTHON.exists() and (VENV / "bin" / "pip").exists()):
+        return False
+    probe = [str(PYTHON), "-c", "import sys, pip; print(sys.prefix, sys.version_info[:2] in %r)" % (VERSIONS,)]
+    done = subprocess.run(probe, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
+    return done.stdout.decode().split() == [str(VENV), "True"]
+
+
+def _make_venv() -> None:
+    if importlib.util.find_spec("ensurepip") is None:
+        package = "python{}.{}-venv".format(*sys.version_info[:2])
+        sys.exit("This Python cannot make virtual environments: install its venv module (Debian: apt install %s)." % package)
+    _say("making .venv")
+    import venv
+
+    try:
+        venv.create(str(VENV), with_pip=True, clear=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        sys.exit("The virtual environment {} could not be made: {}".format(VENV, error))
+
+
+def _install_packages(locks: "list[str]") -> None:
+    _say("installing packages ({})".format(", ".join(locks)))
+    files = [argument for name in locks for argument in ("-r", str(ROOT / name))]
+    pip = [str(PYTHON), "-m", "pip", "install", "-q", "--disable-pip-version-check", "--require-hashes"]
+    uv = [str(VENV / "bin" / "uv"), "pip", "install", "-q", "--require-hashes", "--python", str(PYTHON)]
+    with open(str(LOG), "wb") as log:
+        # uv does in seconds what takes pip minutes. It does not look at the system's certificates unless told.
+        env = dict({"UV_SYSTEM_CERTS": "1", "UV_NATIVE_TLS": "1"}, **os.environ)
+        if "PIP_INDEX_URL" in env:
+            env.setdefault("UV_DEFAULT_INDEX", env["PIP_INDEX_URL"])
+        if _call(pip + ["-r", str(ROOT / "requirements-uv.lock")], env, log) and _call(uv + files, env, log):
+            return
+        _say("uv could not install them, trying pip (takes minutes)")
+        if _call(pip + files, env, log):
+            return
+    sys.exit("The packages could not be installed: is there a way to a package index? {} says why.".format(LOG))
+
+
+def _call(command: "list[str]", env: "dict[str, str]", log: "object") -> bool:
+    try:
+        return subprocess.call(command, env=env, stdout=log, stderr=log) == 0  # type: ignore[call-overload]
+    except OSError:
+        return False
+
+
+def _stamp(lock: str) -> pathlib.Path:
+    return VENV / ("installed-" + lock)
+
+
+def _is_installed(lock: str) -> bool:
+    stamp = _stamp(lock)
+    return stamp.exists() and stamp.read_text() == _digest(lock)
+
+
+def _digest(lock: str) -> str:
+    return hashlib.sha256((ROOT / lock).read_bytes()).hexdigest()
+
+
+def _say(text: str) -> None:
+    print("[{:5.1f} s] {}".format(time.time() - float(os.environ[STARTED]), text), flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,57 @@
+"""Brings up the servers of a test run before any setting is read. The code is in tests/support."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from hypereal_site.embedded import Postgres
+from tests.support import chromium, services
+
+WORKER = os.environ.get("PYTEST_XDIST_WORKER")
+_services = services.Services()
+
+if WORKER is None:
+    services.fix_environment()
+    _services.reserve()
+else:  # the controller's environment is ours
+    services.use_own_redis_database(WORKER)
+
+import django  # noqa: E402  (settings read the environment that the lines above made)
+
+django.setup()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if not session.config.option.collectonly:
+        _services.start()
+
+
+def pytest_unconfigure() -> None:
+    _services.stop()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = [report for report in terminalreporter.stats.get("skipped", []) if "browser" in report.keywords]
+    if skipped and chromium.find() is None:
+        terminalreporter.section("NO BROWSER", sep="!", red=True, bold=True)
+        terminalreporter.line(f"{len(skipped)} browser tests did not run: install chromium or set {chromium.VARIABLE}.")
+
+
+@pytest.fixture
+def own_cluster() -> Iterator[Postgres]:
+    """A fresh PostgreSQL with fsync on, for a test that kills it."""
+    with services.own_postgres() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def chromium_path() -> str:
+    """The browser to drive. Tests that use it carry ``@pytest.mark.browser``."""
+    path = chromium.find()
+    if path is None:
+        pytest.skip(f"NO BROWSER: install chromium or set {chromium.VARIABLE}")
+    return path
