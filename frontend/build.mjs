@@ -1,0 +1,55 @@
+// Builds what the pages load into static/ and core/templatetags/icons.json. Everything it writes is committed, so a
+// running product never needs Node; the same inputs always give the same bytes.
+import { execFileSync } from "node:child_process";
+import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = join(dirname(fileURLToPath(import.meta.url)), "..");
+const at = (...parts) => join(root, ...parts);
+const modules = (...parts) => at("node_modules", ...parts);
+
+const FONTS = [
+  ["inter", "inter-latin-wght-normal", "inter.woff2"],
+  ["inter", "inter-latin-ext-wght-normal", "inter-ext.woff2"],
+  ["jetbrains-mono", "jetbrains-mono-latin-wght-normal", "jetbrains-mono.woff2"],
+  ["vazirmatn", "vazirmatn-arabic-wght-normal", "vazirmatn.woff2"],
+];
+
+function copyFonts() {
+  mkdirSync(at("static/fonts"), { recursive: true });
+  for (const [family, file, name] of FONTS) {
+    copyFileSync(modules("@fontsource-variable", family, "files", `${file}.woff2`), at("static/fonts", name));
+    copyFileSync(modules("@fontsource-variable", family, "LICENSE"), at("static/fonts", `${family}.LICENSE.txt`));
+  }
+}
+
+function copyCharts() {
+  mkdirSync(at("static/vendor"), { recursive: true });
+  copyFileSync(modules("plotly.js-basic-dist-min/plotly-basic.min.js"), at("static/vendor/plotly-basic.min.js"));
+  copyFileSync(modules("plotly.js-basic-dist-min/LICENSE"), at("static/vendor/plotly.LICENSE.txt"));
+}
+
+// Only the shapes inside each <svg> are kept; the icon tag writes the outer element.
+function collectIcons() {
+  const names = readFileSync(at("frontend/icons.txt"), "utf8").split("\n").filter(Boolean);
+  const icons = {};
+  for (const name of [...new Set(names)].sort()) {
+    const svg = readFileSync(modules("lucide-static/icons", `${name}.svg`), "utf8");
+    const inner = svg.slice(svg.indexOf(">", svg.indexOf("<svg")) + 1, svg.lastIndexOf("</svg>"));
+    icons[name] = inner.replace(/\s*\n\s*/g, "").replace(/ \/>/g, "/>");
+  }
+  writeFileSync(at("core/templatetags/icons.json"), `${JSON.stringify(icons, null, 1)}\n`);
+  copyFileSync(modules("lucide-static/LICENSE"), at("static/img/lucide.LICENSE.txt"));
+}
+
+function buildStyles() {
+  mkdirSync(at("static/dist"), { recursive: true });
+  const args = ["-i", at("frontend/app.css"), "-o", at("static/dist/app.css"), "--minify"];
+  execFileSync(modules(".bin/tailwindcss"), args, { cwd: root, stdio: "inherit" });
+}
+
+copyFonts();
+copyCharts();
+collectIcons();
+buildStyles();
