@@ -207,7 +207,10 @@ class Hold(models.Model):
         EXPIRED = "expired", _("Expired")
 
     id = models.UUIDField(primary_key=True, editable=False)
-    wallet = models.ForeignKey(Wallet, on_delete=models.PROTECT, related_name="holds")
+    # No constraint and no index of its own: admission has just locked the wallet's row, and pending ones are indexed below.
+    wallet = models.ForeignKey(
+        Wallet, on_delete=models.PROTECT, related_name="holds", db_constraint=False, db_index=False
+    )
     state = models.CharField(max_length=8, choices=State.choices, default=State.PENDING)
     amount_microcredits = models.BigIntegerField()
     charged_microcredits = models.BigIntegerField(null=True)
