@@ -34,9 +34,9 @@ BANNER_ICONS = {
 MESSAGE_TONES = {"debug": "neutral", "info": "info", "success": "success", "warning": "warning", "error": "error"}
 
 
-def render(name: str, **context: Any) -> SafeString:
+def render(component: str, /, **context: Any) -> SafeString:
     """One component template, rendered with these values alone."""
-    return mark_safe(get_template(f"_components/{name}.html").render(context))  # noqa: S308 - output of a template
+    return mark_safe(get_template(f"_components/{component}.html").render(context))  # noqa: S308 - output of a template
 
 
 def checked_tone(tone: str) -> str:
