@@ -4,6 +4,7 @@ import { execFileSync } from "node:child_process";
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { runInNewContext } from "node:vm";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const at = (...parts) => join(root, ...parts);
@@ -30,6 +31,23 @@ function copyCharts() {
   copyFileSync(modules("plotly.js-basic-dist-min/LICENSE"), at("static/vendor/plotly.LICENSE.txt"));
 }
 
+// The library adds its own style rules to the page when it starts, which a strict policy forbids. It leaves that out
+// where a sheet with id "plotly.js-style-global" and class "no-inline-styles" stands, so its rules go into one.
+function extractChartStyles() {
+  const source = readFileSync(at("static/vendor/plotly-basic.min.js"), "utf8");
+  const start = source.indexOf('{"X,X div":');
+  const end = source.indexOf("};for(", start) + 1;
+  if (start < 0 || end <= start) throw new Error("the chart library no longer carries its style rules where they were");
+  const rules = Object.entries(runInNewContext(`(${source.slice(start, end)})`));
+  // The library inserts each rule before the last one, hence the reversed order.
+  const sheet = rules.reverse().map(([selector, body]) => {
+    const full = selector.replace(/^,/, " ,").replace(/X/g, ".js-plotly-plot .plotly").replace(/Y/g, ".plotly-notifier");
+    return `${full}{${body}}`;
+  });
+  mkdirSync(at("static/dist"), { recursive: true });
+  writeFileSync(at("static/dist/plotly.css"), `${sheet.join("\n")}\n`);
+}
+
 // Only the shapes inside each <svg> are kept; the icon tag writes the outer element.
 function collectIcons() {
   const names = readFileSync(at("frontend/icons.txt"), "utf8").split("\n").filter(Boolean);
@@ -51,5 +69,6 @@ function buildStyles() {
 
 copyFonts();
 copyCharts();
+extractChartStyles();
 collectIcons();
 buildStyles();

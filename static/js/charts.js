@@ -51,8 +51,9 @@ function paintTrace(trace, index, ink, rest) {
 function paintAxis(axis, ink) {
   return {
     gridcolor: ink.line,
-    zerolinecolor: ink.line,
-    linecolor: ink.line,
+    zeroline: false,
+    showline: false,
+    ticks: "",
     ...axis,
     tickfont: { color: ink.muted, size: 12, ...axis?.tickfont },
   };

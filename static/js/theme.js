@@ -18,7 +18,7 @@
 
   function announce() {
     document.querySelectorAll("[data-theme-toggle]").forEach((button) => {
-      button.setAttribute("aria-pressed", String(inForce() === "dark"));
+      button.setAttribute("aria-checked", String(inForce() === "dark"));
     });
     document.dispatchEvent(new CustomEvent("themechange", { detail: inForce() }));
   }
