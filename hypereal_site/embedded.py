@@ -283,13 +283,16 @@ class Postgres(_Server):
         return self._runs_as
 
     def _own(self, path: Path) -> None:
-        """Give ``path`` and all below to the user that the server runs as, where that is another than ours."""
-        if ":" in (user := self._user()):
+        """Give ``path`` and all below to the user that the server runs as, if root is to change users."""
+        user = self._user()
+        if ":" in user:
             uid, gid = (int(part) for part in user.split(":"))
             self.directory.chmod(0o711)  # to be passed through; the cluster itself stays 0700
-            if path.stat().st_uid != uid:
-                for each in [path, *path.rglob("*")]:
-                    os.chown(each, uid, gid)
+        else:
+            uid, gid = os.geteuid(), os.getegid()
+        if path.stat().st_uid != uid:
+            for each in [path, *path.rglob("*")]:
+                os.chown(each, uid, gid)
 
 
 class Redis(_Server):
