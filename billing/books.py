@@ -1,0 +1,231 @@
+"""The money rules of calls, over the rows of one transaction: pure, in memory.
+
+`usage.metering` reads and locks the rows, asks `Books` for decisions and movements, and writes `Books.changes()` back.
+The wallet's row is the mutex for all that hangs on it: its lots, its keys' meters, its holds.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from billing.models import HOUSE_ACCOUNTS, Account
+from core import ids
+
+_REVENUE = HOUSE_ACCOUNTS[Account.Kind.REVENUE]
+
+
+class Shortfall(Enum):
+    """Why a reservation does not fit."""
+
+    BALANCE_TOO_LOW = "balance_too_low"
+    NOT_AVAILABLE = "not_available"
+    OVER_LIMIT = "over_limit"
+
+
+class WalletState(msgspec.Struct):
+    """A locked wallet: microcredits that it has, and those of them that running calls reserve."""
+
+    id: UUID
+    balance: int
+    held: int
+
+    @property
+    def available(self) -> int:
+        """What a new call may still reserve."""
+        return self.balance - self.held
+
+
+class LotState(msgspec.Struct):
+    id: UUID
+    wallet_id: UUID
+    remaining: int
+
+
+class MeterState(msgspec.Struct):
+    """One key's month."""
+
+    key_id: UUID
+    month: date
+    spent: int = 0
+    held: int = 0
+
+
+class HoldState(msgspec.Struct):
+    id: UUID
+    wallet_id: UUID
+    state: str
+    amount: int
+    charged: int | None
+    key_id: UUID | None
+    month: date
+    resolved_at: datetime | None
+
+
+class HoldRow(msgspec.Struct, kw_only=True):
+    """A new row of billing_hold, by its column names."""
+
+    id: UUID
+    wallet_id: UUID
+    amount_microcredits: int
+    owner_id: UUID | None
+    key_id: UUID | None
+    key_name: str
+    user_id: UUID | None
+    month: date
+    endpoint: str
+    model: str
+    price_id: UUID | None
+    created_at: datetime
+    state: str = "pending"
+    charged_microcredits: int | None = None
+    resolved_at: datetime | None = None
+
+
+class TransferRow(msgspec.Struct):
+    """A new row of billing_transfer, by its column names."""
+
+    id: UUID
+    kind: str
+    reference: UUID
+    sequence: int
+    debit_account: UUID
+    credit_account: UUID
+    amount_microcredits: int
+    workspace_id: UUID
+    lot_id: UUID | None
+    billed_at: datetime
+
+
+class Books:
+    """The locked wallets of one transaction with their lots, holds and meters, and what is to be written back."""
+
+    def __init__(
+        self,
+        now: datetime,
+        month: date,
+        wallets: list[WalletState],
+        lots: list[LotState],
+        holds: list[HoldState],
+        meters: list[MeterState],
+    ) -> None:
+        self.now = now
+        self.month = month
+        self.wallets = {wallet.id: wallet for wallet in wallets}
+        self.holds = {hold.id: hold for hold in holds}
+        self._meters = {(meter.key_id, meter.month): meter for meter in meters}
+        self._lots: dict[UUID, list[LotState]] = {}
+        for lot in lots:
+            self._lots.setdefault(lot.wallet_id, []).append(lot)
+        self._changed: dict[str, dict[Any, msgspec.Struct]] = {"wallets": {}, "lots": {}, "meters": {}, "holds": {}}
+        self._placed: list[HoldRow] = []
+        self._transfers: list[TransferRow] = []
+
+    def meter(self, key_id: UUID, month: date) -> MeterState:
+        """The key's meter of that month; a new one starts at zero."""
+        meter = self._meters.get((key_id, month))
+        if meter is None:
+            meter = self._meters[(key_id, month)] = MeterState(key_id, month)
+        return meter
+
+    def shortfall(
+        self, wallet: WalletState, meter: MeterState, amount: int, *, limit: int | None, least: int = 0
+    ) -> Shortfall | None:
+        """Why ``amount`` more can't be reserved, or None. What is in flight counts, for wallet and key alike.
+
+        ``least`` is the balance (before holds) that the endpoint asks for; ``limit`` the key's month. Microcredits.
+        """
+        if wallet.balance < least:
+            return Shortfall.BALANCE_TOO_LOW
+        if amount > wallet.available:
+            return Shortfall.NOT_AVAILABLE
+        if limit is not None and (meter.spent >= limit or meter.spent + meter.held + amount > limit):
+            return Shortfall.OVER_LIMIT
+        return None
+
+    def place(self, row: HoldRow) -> None:
+        """Reserve ``row.amount_microcredits``; the caller asked `shortfall` before."""
+        self._placed.append(row)
+        self._reserve(row.wallet_id, row.key_id, row.month, row.amount_microcredits)
+
+    def extend(self, hold: HoldState, amount: int) -> None:
+        """Raise a pending hold to ``amount`` in all; the caller asked `shortfall` for the difference before."""
+        self._reserve(hold.wallet_id, hold.key_id, hold.month, amount - hold.amount)
+        hold.amount = amount
+        self._changed["holds"][hold.id] = hold
+
+    def release(self, hold: HoldState, state: str) -> None:
+        """End a pending hold without a charge: voided, or expired where its owner died."""
+        self._reserve(hold.wallet_id, hold.key_id, hold.month, -hold.amount)
+        self._resolve(hold, state, None)
+
+    def post(self, hold: HoldState, charge: int) -> None:
+        """End a pending hold with its charge, which may be below or above what was reserved."""
+        self._reserve(hold.wallet_id, hold.key_id, hold.month, -hold.amount)
+        self.charge(hold.wallet_id, hold.key_id, hold.month, reference=hold.id, charge=charge)
+        self._resolve(hold, "posted", charge)
+
+    def charge(self, wallet_id: UUID, key_id: UUID | None, month: date, *, reference: UUID, charge: int) -> None:
+        """Take ``charge`` microcredits: lots in their order, one transfer each; what no lot covers becomes a debt."""
+        if charge == 0:
+            return
+        wallet = self.wallets[wallet_id]
+        wallet.balance -= charge
+        self._changed["wallets"][wallet_id] = wallet
+        if key_id is not None:
+            meter = self.meter(key_id, month)
+            meter.spent += charge
+            self._changed["meters"][(key_id, month)] = meter
+        left, sequence = charge, 0
+        for lot in self._lots.get(wallet_id, ()):
+            if not left:
+                break
+            if part := min(left, lot.remaining):
+                lot.remaining -= part
+                self._changed["lots"][lot.id] = lot
+                self._transfer(wallet_id, reference, sequence, part, lot.id)
+                left, sequence = left - part, sequence + 1
+        if left:
+            self._transfer(wallet_id, reference, sequence, left, None)
+
+    def changes(self) -> dict[str, list[Any]]:
+        """What is to be written back, by table; only what changed."""
+        changes: dict[str, list[Any]] = {name: list(rows.values()) for name, rows in self._changed.items() if rows}
+        if self._placed:
+            changes["placed"] = list(self._placed)
+        if self._transfers:
+            changes["transfers"] = list(self._transfers)
+        return changes
+
+    def _reserve(self, wallet_id: UUID, key_id: UUID | None, month: date, amount: int) -> None:
+        wallet = self.wallets[wallet_id]
+        wallet.held += amount
+        self._changed["wallets"][wallet_id] = wallet
+        if key_id is not None:
+            meter = self.meter(key_id, month)
+            meter.held += amount
+            self._changed["meters"][(key_id, month)] = meter
+
+    def _resolve(self, hold: HoldState, state: str, charged: int | None) -> None:
+        hold.state, hold.charged, hold.resolved_at = state, charged, self.now
+        self._changed["holds"][hold.id] = hold
+
+    def _transfer(self, wallet_id: UUID, reference: UUID, sequence: int, amount: int, lot_id: UUID | None) -> None:
+        self._transfers.append(
+            TransferRow(
+                id=ids.uuid7(),
+                kind="usage",
+                reference=reference,
+                sequence=sequence,
+                debit_account=wallet_id,
+                credit_account=_REVENUE,
+                amount_microcredits=amount,
+                workspace_id=wallet_id,
+                lot_id=lot_id,
+                billed_at=self.now,
+            )
+        )

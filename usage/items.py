@@ -1,0 +1,176 @@
+"""What can be asked of the books of calls, and what comes back: plain values, the same for every door.
+
+Each item is idempotent, so a batch whose outcome is unknown is simply applied again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+import msgspec
+
+from core import errors, ids
+
+
+class LogRow(msgspec.Struct, kw_only=True):
+    """One row of the request log, by its column names. ``id`` and ``billed_at`` are set when it is written."""
+
+    request_id: UUID
+    workspace_id: UUID
+    endpoint: str
+    model: str
+    status: int
+    latency_ms: int
+    user_id: UUID | None = None
+    key_id: UUID | None = None
+    key_name: str = ""
+    provider: str = ""
+    target: str = ""
+    attempts: int = 0
+    error_type: str = ""
+    stream: bool = False
+    ttfb_ms: int | None = None
+    input_tokens: int = 0
+    cached_input_tokens: int = 0
+    cache_write_tokens: int = 0
+    output_tokens: int = 0
+    units: Decimal | None = None
+    charged_microcredits: int = 0
+    saved_microcredits: int = 0
+    price_id: UUID | None = None
+    estimated: bool = False
+    late: bool = False
+    client_disconnected: bool = False
+    sandbox: bool = False
+    id: UUID | None = None
+    billed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An ``Idempotency-Key`` that came with a call."""
+
+    key_hash: bytes
+    request_hash: bytes
+    is_stream: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a claim's first call answered, sealed; ``sealed_body`` is None for a stream, which is never replayed."""
+
+    status: int
+    content_type: str
+    sealed_body: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """May this key make this call, and are ``amount_microcredits`` there to reserve for it?"""
+
+    hold_id: UUID
+    workspace_id: UUID
+    key_id: UUID
+    amount_microcredits: int
+    owner_id: UUID | None
+    endpoint: str
+    model: str
+    price_id: UUID | None
+    min_balance_microcredits: int = 0
+    claim: Claim | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Extend:
+    """Raise a pending hold to ``amount_microcredits`` in all."""
+
+    hold_id: UUID
+    workspace_id: UUID
+    key_id: UUID
+    amount_microcredits: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """The call ended: charge it, log it, and give back what was reserved too much."""
+
+    hold_id: UUID
+    workspace_id: UUID
+    key_id: UUID
+    charge_microcredits: int
+    log: LogRow
+    answer: Answer | None = None
+    #: The log row's id where this call is already logged as interrupted; made with the item, so a repeat finds it.
+    late_id: UUID = field(default_factory=ids.uuid7)
+
+
+@dataclass(frozen=True, slots=True)
+class Void:
+    """The call failed or never ran: nothing is charged and all of the hold goes back."""
+
+    hold_id: UUID
+    workspace_id: UUID
+    key_id: UUID
+    log: LogRow | None = None
+    state: str = "voided"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A call that never got a hold (refused, rate-limited, bad): only a log row."""
+
+    log: LogRow
+
+
+Item = Admit | Extend | Settle | Void | Record
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The hold stands. ``available_microcredits`` is what was left after it."""
+
+    hold_id: UUID
+    available_microcredits: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Not admitted; ``error()`` is what the caller is told. A value, so that one refusal never poisons a batch."""
+
+    error: Callable[[], errors.ProductError]
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """The same Idempotency-Key was answered before: this is the stored answer."""
+
+    request_id: UUID
+    status: int
+    content_type: str
+    sealed_body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Extended:
+    granted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What was charged, and when. ``late``: the hold was gone, so the charge was made without it."""
+
+    charged_microcredits: int
+    billed_at: datetime
+    late: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A void or a record is written."""
+
+
+Result = Admitted | Refused | Replay | Extended | Settled | Done

@@ -1,0 +1,345 @@
+"""The neck that every paid call passes: admit, extend, settle, void, record — as one function over a batch.
+
+`apply` is pure database work inside the caller's transaction. The gateway's committer calls it with what waits at one
+moment; jobs, sweeps and tests call it with one item through `apply_now`. One function, two doors.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import psycopg
+from django.db import connection, transaction
+
+from billing.books import Books, HoldRow, HoldState, LotState, MeterState, Shortfall, WalletState
+from core import errors, money
+from usage.items import (
+    Admit,
+    Admitted,
+    Answer,
+    Claim,
+    Done,
+    Extend,
+    Extended,
+    Item,
+    LogRow,
+    Record,
+    Refused,
+    Replay,
+    Result,
+    Settle,
+    Settled,
+    Void,
+)
+
+#: How long an answer to an Idempotency-Key is kept.
+STORED_FOR = timedelta(hours=24)
+
+_READ = "SELECT hypereal_calls_read(%s)"
+_WRITE = "SELECT hypereal_calls_write(%s)"
+_LOGGED = "SELECT charged_microcredits, billed_at FROM usage_requestlog WHERE id = %s"
+
+
+class _Key(msgspec.Struct):
+    id: UUID
+    name: str
+    created_by_id: UUID | None
+    limit: int | None
+    good: bool
+
+
+class _Stored(msgspec.Struct):
+    """An Idempotency-Key that is taken. ``status`` is None while its first call runs."""
+
+    scope_id: UUID
+    key_hash: str
+    request_hash: str
+    request_id: UUID
+    status: int | None
+    content_type: str
+    sealed_body: str | None
+    is_stream: bool
+
+
+class _Rows(msgspec.Struct):
+    """What hypereal_calls_read gives."""
+
+    now: datetime
+    month: date
+    wallets: list[WalletState]
+    lots: list[LotState]
+    holds: list[HoldState]
+    meters: list[MeterState]
+    keys: list[_Key]
+    stored: list[_Stored]
+
+
+_rows = msgspec.json.Decoder(_Rows)
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(slots=True)
+class _Batch:
+    """One `apply` at work: what was read, and what is to be written."""
+
+    conn: psycopg.Connection[Any]
+    books: Books
+    keys: dict[UUID, _Key]
+    stored: dict[tuple[UUID, str], _Stored]
+    rows: list[LogRow] = field(default_factory=list)
+    claims: list[dict[str, Any]] = field(default_factory=list)
+    answers: list[dict[str, Any]] = field(default_factory=list)
+    unclaimed: list[UUID] = field(default_factory=list)
+    late: dict[UUID, Settled] = field(default_factory=dict)
+
+
+def apply(conn: psycopg.Connection[Any], items: Sequence[Item], now: datetime | None = None) -> list[Result]:
+    """Apply ``items`` in order inside the transaction that ``conn`` is in; one result each.
+
+    ``now`` stands in for the database's clock in tests. Raises psycopg.Error only; a refusal is a result.
+    """
+    batch = _read(conn, items, now)
+    results = [_apply_one(batch, item) for item in items]
+    _write(batch)
+    return results
+
+
+def apply_now(item: Item, now: datetime | None = None) -> Result:
+    """`apply` for synchronous code, inside Django's current transaction or one of its own."""
+    with transaction.atomic():
+        connection.ensure_connection()
+        return apply(connection.connection, [item], now)[0]
+
+
+def _read(conn: psycopg.Connection[Any], items: Sequence[Item], now: datetime | None) -> _Batch:
+    held = [item for item in items if not isinstance(item, Record)]
+    wanted: dict[str, Any] = {
+        "now": now,
+        "wallets": sorted({item.workspace_id for item in held}),
+        "holds": [item.hold_id for item in held],
+        "keys": list({item.key_id for item in held}),
+        "asking": any(isinstance(item, Admit | Extend) for item in held),
+    }
+    if claims := [
+        {"scope_id": item.workspace_id, "key_hash": item.claim.key_hash.hex()}
+        for item in held
+        if isinstance(item, Admit) and item.claim is not None
+    ]:
+        wanted["claims"] = claims
+    rows = _rows.decode(_call(conn, _READ, wanted))
+    return _Batch(
+        conn=conn,
+        books=Books(rows.now, rows.month, rows.wallets, rows.lots, rows.holds, rows.meters),
+        keys={key.id: key for key in rows.keys},
+        stored={(each.scope_id, each.key_hash): each for each in rows.stored},
+    )
+
+
+def _apply_one(batch: _Batch, item: Item) -> Result:
+    match item:
+        case Admit():
+            return _admit(batch, item)
+        case Extend():
+            return _extend(batch, item)
+        case Settle():
+            return _settle(batch, item)
+        case Void():
+            return _void(batch, item)
+        case Record():
+            _log(batch, item.log, item.log.request_id)
+            return Done()
+
+
+def _admit(batch: _Batch, item: Admit) -> Result:
+    books, wallet = batch.books, batch.books.wallets.get(item.workspace_id)
+    key = batch.keys.get(item.key_id)
+    if wallet is None or key is None or not key.good:
+        return Refused(_key_gone)
+    if item.hold_id in books.holds:  # this very admission was committed before; its answer got lost
+        return Admitted(item.hold_id, wallet.available)
+    if item.claim is not None and (earlier := _stored_result(batch, item, item.claim)):
+        return earlier
+    meter = books.meter(item.key_id, books.month)
+    least = item.min_balance_microcredits
+    shortfall = books.shortfall(wallet, meter, item.amount_microcredits, limit=key.limit, least=least)
+    if shortfall is Shortfall.OVER_LIMIT:
+        return Refused(functools.partial(_over_limit, key.limit or 0, meter.spent, meter.held))
+    if shortfall is not None:
+        required = max(item.amount_microcredits, least) if shortfall is Shortfall.BALANCE_TOO_LOW else None
+        return Refused(
+            functools.partial(_too_little, required or item.amount_microcredits, max(wallet.available, 0), least)
+        )
+    row = HoldRow(
+        id=item.hold_id,
+        wallet_id=item.workspace_id,
+        amount_microcredits=item.amount_microcredits,
+        owner_id=item.owner_id,
+        key_id=item.key_id,
+        key_name=key.name,
+        user_id=key.created_by_id,
+        month=books.month,
+        endpoint=item.endpoint,
+        model=item.model,
+        price_id=item.price_id,
+        created_at=books.now,
+    )
+    books.place(row)
+    if item.claim is not None:
+        _claim(batch, item, item.claim)
+    return Admitted(item.hold_id, wallet.available)
+
+
+def _claim(batch: _Batch, item: Admit, claim: Claim) -> None:
+    key_hash, request_hash, now = claim.key_hash.hex(), claim.request_hash.hex(), batch.books.now
+    batch.claims.append(
+        {
+            "request_id": item.hold_id,
+            "scope_id": item.workspace_id,
+            "key_hash": key_hash,
+            "request_hash": request_hash,
+            "is_stream": claim.is_stream,
+            "created_at": now,
+            "expires_at": now + STORED_FOR,
+        }
+    )
+    # A second admission with the same key in this very batch must find the first.
+    batch.stored[(item.workspace_id, key_hash)] = _Stored(
+        item.workspace_id, key_hash, request_hash, item.hold_id, None, "", None, claim.is_stream
+    )
+
+
+def _stored_result(batch: _Batch, item: Admit, claim: Claim) -> Result | None:
+    stored = batch.stored.get((item.workspace_id, claim.key_hash.hex()))
+    if stored is None:
+        return None
+    if stored.request_hash != claim.request_hash.hex():
+        return Refused(functools.partial(_conflict, "was used before with another request", stored.request_id))
+    if stored.status is None:
+        return Refused(functools.partial(_conflict, "belongs to a request that is still running", stored.request_id))
+    if stored.is_stream or stored.sealed_body is None:
+        return Refused(functools.partial(_conflict, "belongs to a stream, which is not sent again", stored.request_id))
+    return Replay(stored.request_id, stored.status, stored.content_type, stored.sealed_body.encode())
+
+
+def _extend(batch: _Batch, item: Extend) -> Result:
+    books, hold, key = batch.books, batch.books.holds.get(item.hold_id), batch.keys.get(item.key_id)
+    if hold is None or hold.state != "pending" or key is None or not key.good:
+        return Extended(False)
+    more = item.amount_microcredits - hold.amount
+    if more <= 0:
+        return Extended(True)
+    wallet, meter = books.wallets[hold.wallet_id], books.meter(item.key_id, hold.month)
+    if books.shortfall(wallet, meter, more, limit=key.limit) is not None:
+        return Extended(False)
+    books.extend(hold, item.amount_microcredits)
+    return Extended(True)
+
+
+def _settle(batch: _Batch, item: Settle) -> Result:
+    books, hold, row = batch.books, batch.books.holds.get(item.hold_id), item.log
+    row.charged_microcredits = item.charge_microcredits
+    if hold is not None and hold.state == "posted":
+        return Settled(hold.charged or 0, hold.resolved_at or books.now, False)
+    if hold is not None and hold.state == "pending":
+        books.post(hold, item.charge_microcredits)
+        _log(batch, row, item.hold_id)
+        late = False
+    else:  # swept while its process was away, or lost with an unflushed commit: what was served is charged all the same
+        log_id = item.hold_id if hold is None else item.late_id
+        if log_id in batch.late:
+            return batch.late[log_id]
+        if earlier := psycopg.Cursor(batch.conn).execute(_LOGGED, [log_id]).fetchone():
+            return Settled(earlier[0], earlier[1], True)
+        month = books.month if hold is None else hold.month
+        books.charge(
+            item.workspace_id, item.key_id, month, reference=item.hold_id, charge=item.charge_microcredits
+        )
+        row.late = late = True
+        batch.late[log_id] = Settled(item.charge_microcredits, books.now, True)
+        _log(batch, row, log_id)
+    if item.answer is not None:
+        batch.answers.append(_answered(item.hold_id, item.answer))
+    return Settled(item.charge_microcredits, books.now, late)
+
+
+def _void(batch: _Batch, item: Void) -> Result:
+    hold = batch.books.holds.get(item.hold_id)
+    if hold is not None and hold.state == "pending":
+        batch.books.release(hold, item.state)
+        batch.unclaimed.append(item.hold_id)
+        if item.log is not None:
+            _log(batch, item.log, item.hold_id)
+    elif hold is None and item.log is not None:
+        _log(batch, item.log, item.hold_id)
+    return Done()
+
+
+def _answered(request_id: UUID, answer: Answer) -> dict[str, Any]:
+    sealed = answer.sealed_body.decode() if answer.sealed_body is not None else None
+    return {
+        "request_id": request_id,
+        "status": answer.status,
+        "content_type": answer.content_type,
+        "sealed_body": sealed,
+    }
+
+
+def _log(batch: _Batch, row: LogRow, log_id: UUID) -> None:
+    row.id, row.billed_at = log_id, batch.books.now
+    batch.rows.append(row)
+
+
+def _write(batch: _Batch) -> None:
+    changes = batch.books.changes()
+    for name in ("claims", "answers", "unclaimed", "rows"):
+        if rows := getattr(batch, name):
+            changes[name] = rows
+    if changes:
+        _call(batch.conn, _WRITE, changes)
+
+
+def _call(conn: psycopg.Connection[Any], query: str, argument: Any) -> Any:
+    # psycopg.Cursor by name: Django's connections bring a cursor class that binds on the client's side.
+    row = psycopg.Cursor(conn).execute(query, [_encode(argument).decode()]).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def _key_gone() -> errors.ProductError:
+    return errors.AuthenticationFailed("This API key is disabled, expired or deleted.")
+
+
+def _too_little(required: int, available: int, least: int) -> errors.ProductError:
+    least_text = f" This endpoint asks for a balance of at least {money.credits(least)} credits." if least else ""
+    return errors.InsufficientCredits(
+        f"Not enough credits: this call needs {money.credits(required)} and {money.credits(available)} are available."
+        f"{least_text} Top up at /billing.",
+        extra={
+            "required_credits": money.credits_json(required),
+            "available_credits": money.credits_json(available),
+        },
+    )
+
+
+def _over_limit(limit: int, spent: int, held: int) -> errors.ProductError:
+    return errors.SpendingLimitExceeded(
+        f"This API key's monthly spending limit of {money.credits(limit)} credits does not allow this call: "
+        f"{money.credits(spent)} are spent and {money.credits(held)} are reserved by running calls.",
+        extra={
+            "spending_limit_credits": money.credits_json(limit),
+            "spent_credits": money.credits_json(spent),
+            "held_credits": money.credits_json(held),
+        },
+    )
+
+
+def _conflict(what: str, request_id: UUID) -> errors.ProductError:
+    return errors.Conflict(
+        f"This Idempotency-Key {what} ({request_id}).", param="Idempotency-Key", extra={"request_id": str(request_id)}
+    )
