@@ -21,6 +21,7 @@ import typing
 ROOT = pathlib.Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
+LOCATION = VENV / "location"
 LOG = ROOT / "var" / "log" / "install.log"
 #: The embedded Redis has wheels for these only.
 VERSIONS = ((3, 11), (3, 12))
@@ -67,12 +68,14 @@ def _install(locks: "list[str]") -> None:
 
 
 def _venv_works() -> bool:
-    """A folder that was moved, or whose Python was removed, does not."""
-    if not (PYTHON.exists() and (VENV / "bin" / "pip").exists()):
+    """One that was not made to its end, was moved (its programs name the old place) or lost its Python does not."""
+    if not (LOCATION.exists() and LOCATION.read_text() == str(VENV)):
         return False
-    probe = [str(PYTHON), "-c", "import sys, pip; print(sys.prefix, sys.version_info[:2] in %r)" % (VERSIONS,)]
-    done = subprocess.run(probe, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
-    return done.stdout.decode().split() == [str(VENV), "True"]
+    probe = "import sys, pip; sys.exit(sys.version_info[:2] not in {!r})".format(VERSIONS)
+    try:
+        return subprocess.call([str(PYTHON), "-c", probe], stderr=subprocess.DEVNULL) == 0
+    except OSError:
+        return False
 
 
 def _make_venv() -> None:
@@ -86,6 +89,7 @@ def _make_venv() -> None:
         venv.create(str(VENV), with_pip=True, clear=True)
     except (OSError, subprocess.CalledProcessError) as error:
         sys.exit("The virtual environment {} could not be made: {}".format(VENV, error))
+    LOCATION.write_text(str(VENV))
 
 
 def _install_packages(locks: "list[str]") -> None:
