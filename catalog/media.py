@@ -1,0 +1,182 @@
+"""A media model's rules as a value: what may be asked for, and which price tier it falls into.
+
+The rules are data (a JSON object on the model); this module only reads and checks them. ``parse`` raises ValueError
+with the place of what is wrong, so a bad catalog file is caught when it is loaded and not at a call.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from catalog.pricing import DEFAULT_TIER
+
+REFERENCE_KINDS = ("https", "data")
+MAX_IMAGES = 10
+
+_MEMBERS = {
+    "sizes", "default_size", "aspect_ratios", "default_aspect_ratio", "resolutions", "default_resolution",
+    "durations", "references", "last_image", "min_reference_seconds", "max_images", "max_text_bytes",
+    "max_audio_seconds",
+}  # fmt: skip
+_SIZE = re.compile(r"[1-9]\d{2,4}x[1-9]\d{2,4}")
+_RATIO = re.compile(r"[1-9]\d?:[1-9]\d?")
+
+
+@dataclass(frozen=True, slots=True)
+class Durations:
+    """Seconds of a clip: any of ``choices``, or any whole number from ``minimum`` to ``maximum``."""
+
+    default: int
+    choices: tuple[int, ...] = ()
+    minimum: int = 1
+    maximum: int = 0
+
+    def allows(self, seconds: int) -> bool:
+        """Whether a clip of that length may be asked for."""
+        return seconds in self.choices if self.choices else self.minimum <= seconds <= self.maximum
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """Pictures or clips that may come with a prompt: how many, and as ``https`` URLs or base64 ``data`` URLs."""
+
+    kinds: tuple[str, ...]
+    maximum: int
+
+
+@dataclass(frozen=True, slots=True)
+class MediaRules:
+    """What a picture, video or audio model takes. An empty tuple or a zero means: it has no such choice or bound.
+
+    ``max_text_bytes`` (UTF-8) and ``max_audio_seconds`` bound what one request at a flat price may cost upstream.
+    """
+
+    sizes: tuple[tuple[str, str], ...] = ()
+    default_size: str = ""
+    aspect_ratios: tuple[str, ...] = ()
+    default_aspect_ratio: str = ""
+    resolutions: tuple[tuple[str, str], ...] = ()
+    default_resolution: str = ""
+    durations: Durations | None = None
+    references: References | None = None
+    last_image: bool = False
+    min_reference_seconds: int = 0
+    max_images: int = MAX_IMAGES
+    max_text_bytes: int = 0
+    max_audio_seconds: int = 0
+
+    def tier(self, size: str = "", resolution: str = "") -> str | None:
+        """The price tier of what was asked for: of ``size`` if given, else of ``resolution``, else of the default.
+
+        None for a choice that this model does not offer.
+        """
+        if size:
+            return dict(self.sizes).get(size)
+        if resolution or self.resolutions:
+            return dict(self.resolutions).get(resolution or self.default_resolution)
+        return dict(self.sizes).get(self.default_size) if self.sizes else DEFAULT_TIER
+
+    @property
+    def tiers(self) -> frozenset[str]:
+        """Every price tier that a request can fall into."""
+        return frozenset(tier for _, tier in self.resolutions + self.sizes) or frozenset({DEFAULT_TIER})
+
+
+def parse(document: Mapping[str, Any]) -> MediaRules:
+    """The rules of a JSON object. Raises ValueError."""
+    unknown = sorted(set(document) - _MEMBERS)
+    if unknown:
+        raise ValueError(f"media: unknown member {unknown[0]!r}")
+    sizes = _tiers(document, "sizes")
+    resolutions = _tiers(document, "resolutions")
+    ratios = _words(document, "aspect_ratios")
+    for size, _ in sizes:
+        _match(_SIZE, size, "media.sizes")
+    for ratio in ratios:
+        _match(_RATIO, ratio, "media.aspect_ratios")
+    return MediaRules(
+        sizes=sizes,
+        default_size=_default(document, "default_size", [] if resolutions else [size for size, _ in sizes]),
+        aspect_ratios=ratios,
+        default_aspect_ratio=_default(document, "default_aspect_ratio", list(ratios)),
+        resolutions=resolutions,
+        default_resolution=_default(document, "default_resolution", [name for name, _ in resolutions]),
+        durations=_durations(document.get("durations")),
+        references=_references(document.get("references")),
+        last_image=bool(document.get("last_image", False)),
+        min_reference_seconds=_count(document.get("min_reference_seconds", 0), "media.min_reference_seconds"),
+        max_images=_count(document.get("max_images", MAX_IMAGES), "media.max_images"),
+        max_text_bytes=_count(document.get("max_text_bytes", 0), "media.max_text_bytes"),
+        max_audio_seconds=_count(document.get("max_audio_seconds", 0), "media.max_audio_seconds"),
+    )
+
+
+def _tiers(document: Mapping[str, Any], name: str) -> tuple[tuple[str, str], ...]:
+    """``{"1024x1024": "1K"}`` as pairs, in an order of their own: JSON in the database keeps none."""
+    table = document.get(name, {})
+    if not isinstance(table, Mapping) or not all(isinstance(tier, str) and tier for tier in table.values()):
+        raise ValueError(f"media.{name}: must map each choice to its price tier")
+    return tuple(sorted(((str(key), tier) for key, tier in table.items()), key=_by_magnitude))
+
+
+def _by_magnitude(pair: tuple[str, str]) -> tuple[list[float], str]:
+    """Numbers before spelling, the longer side first: 480P, 720P, 1080P; 0.5K, 1K, 2K; 1024x1024, 1536x1024."""
+    sides = sorted((float(number) for number in re.findall(r"\d+(?:\.\d+)?", pair[0])), reverse=True)
+    scale = 1000.0 if pair[0].upper().endswith("K") else 1.0
+    return [side * scale for side in sides], pair[0]
+
+
+def _words(document: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    words = document.get(name, [])
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise ValueError(f"media.{name}: must be a list of strings")
+    return tuple(words)
+
+
+def _default(document: Mapping[str, Any], name: str, choices: list[str]) -> str:
+    value = document.get(name, "")
+    if bool(value) != bool(choices) or (choices and value not in choices):
+        raise ValueError(f"media.{name}: must name one of the choices")
+    return str(value)
+
+
+def _durations(document: object) -> Durations | None:
+    if document is None:
+        return None
+    if not isinstance(document, Mapping) or set(document) - {"choices", "min", "max", "default"}:
+        raise ValueError("media.durations: must have default and either choices or min and max")
+    choices = tuple(_count(seconds, "media.durations.choices") for seconds in document.get("choices", []))
+    durations = Durations(
+        default=_count(document.get("default"), "media.durations.default"),
+        choices=choices,
+        minimum=_count(document.get("min", 1), "media.durations.min"),
+        maximum=_count(document.get("max", 0), "media.durations.max"),
+    )
+    if not durations.allows(durations.default):
+        raise ValueError("media.durations.default: is not among the allowed ones")
+    return durations
+
+
+def _references(document: object) -> References | None:
+    if document is None:
+        return None
+    if not isinstance(document, Mapping) or set(document) != {"kinds", "max"}:
+        raise ValueError("media.references: must have kinds and max")
+    kinds = tuple(document["kinds"])
+    if not kinds or any(kind not in REFERENCE_KINDS for kind in kinds):
+        raise ValueError(f"media.references.kinds: must be of {', '.join(REFERENCE_KINDS)}")
+    return References(kinds=kinds, maximum=_count(document["max"], "media.references.max"))
+
+
+def _count(value: object, place: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"{place}: must be a whole number, zero or more")
+    return value
+
+
+def _match(pattern: re.Pattern[str], value: str, place: str) -> None:
+    if not pattern.fullmatch(value):
+        raise ValueError(f"{place}: {value!r} is malformed")
