@@ -27,6 +27,7 @@ from uuid import UUID
 import psycopg
 
 from core import clock, errors, ids
+from usage.doors import CommitterDoor
 from usage.items import Admit, Admitted, Item, Refused, Result, Settle, Void
 from usage.metering import apply
 
@@ -78,6 +79,7 @@ class Committer:
         self._closing = False
         self._writer_done = False
         self._conn: psycopg.Connection[Any] | None = None
+        self._door: CommitterDoor | None = None
         self._last_used: dict[UUID, Any] = {}
         self._threads: list[threading.Thread] = []
 
@@ -172,10 +174,16 @@ class Committer:
                 return
 
     def _apply(self, items: list[Item]) -> list[Result]:
-        conn = self._connection()
-        # In a pipeline BEGIN travels with the read and COMMIT with the write: two round trips in all.
-        with conn.pipeline(), conn.transaction():
-            return apply(conn, items)
+        self._connection()
+        door = self._door
+        assert door is not None
+        try:
+            results = apply(door, items)
+            door.commit()
+        except BaseException:
+            door.roll_back()
+            raise
+        return results
 
     def _give_up_on_admissions(self, batch: list[_Waiting]) -> list[_Waiting]:
         """Answer admissions that waited too long with a 503. They may have been committed, so each leaves a void."""
@@ -271,6 +279,7 @@ class Committer:
                 connect_timeout=5,
                 options="-c synchronous_commit=off -c timezone=UTC -c lock_timeout=15s -c statement_timeout=30s",
             )
+            self._door = CommitterDoor(self._conn)
         return self._conn
 
     def _drop(self) -> None:

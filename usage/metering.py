@@ -14,11 +14,11 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-import psycopg
 from django.db import connection, transaction
 
 from billing.books import Books, HoldRow, HoldState, LotState, MeterState, Shortfall, WalletState
 from core import errors, money
+from usage.doors import CursorDoor, Door
 from usage.items import (
     Admit,
     Admitted,
@@ -40,10 +40,6 @@ from usage.items import (
 
 #: How long an answer to an Idempotency-Key is kept.
 STORED_FOR = timedelta(hours=24)
-
-_READ = "SELECT hypereal_calls_read(%s)"
-_WRITE = "SELECT hypereal_calls_write(%s)"
-_LOGGED = "SELECT charged_microcredits, billed_at FROM usage_requestlog WHERE id = %s"
 
 
 class _Key(msgspec.Struct):
@@ -88,7 +84,7 @@ _encode = msgspec.json.Encoder().encode
 class _Batch:
     """One `apply` at work: what was read, and what is to be written."""
 
-    conn: psycopg.Connection[Any]
+    door: Door
     books: Books
     keys: dict[UUID, _Key]
     stored: dict[tuple[UUID, str], _Stored]
@@ -99,12 +95,12 @@ class _Batch:
     late: dict[UUID, Settled] = field(default_factory=dict)
 
 
-def apply(conn: psycopg.Connection[Any], items: Sequence[Item], now: datetime | None = None) -> list[Result]:
-    """Apply ``items`` in order inside the transaction that ``conn`` is in; one result each.
+def apply(door: Door, items: Sequence[Item], now: datetime | None = None) -> list[Result]:
+    """Apply ``items`` in order inside the transaction behind ``door``; one result each.
 
     ``now`` stands in for the database's clock in tests. Raises psycopg.Error only; a refusal is a result.
     """
-    batch = _read(conn, items, now)
+    batch = _read(door, items, now)
     results = [_apply_one(batch, item) for item in items]
     _write(batch)
     return results
@@ -114,10 +110,10 @@ def apply_now(item: Item, now: datetime | None = None) -> Result:
     """`apply` for synchronous code, inside Django's current transaction or one of its own."""
     with transaction.atomic():
         connection.ensure_connection()
-        return apply(connection.connection, [item], now)[0]
+        return apply(CursorDoor(connection.connection), [item], now)[0]
 
 
-def _read(conn: psycopg.Connection[Any], items: Sequence[Item], now: datetime | None) -> _Batch:
+def _read(door: Door, items: Sequence[Item], now: datetime | None) -> _Batch:
     held = [item for item in items if not isinstance(item, Record)]
     wanted: dict[str, Any] = {
         "now": now,
@@ -132,9 +128,9 @@ def _read(conn: psycopg.Connection[Any], items: Sequence[Item], now: datetime | 
         if isinstance(item, Admit) and item.claim is not None
     ]:
         wanted["claims"] = claims
-    rows = _rows.decode(_call(conn, _READ, wanted))
+    rows = _rows.decode(door.read(_encode(wanted).decode()))
     return _Batch(
-        conn=conn,
+        door=door,
         books=Books(rows.now, rows.month, rows.wallets, rows.lots, rows.holds, rows.meters),
         keys={key.id: key for key in rows.keys},
         stored={(each.scope_id, each.key_hash): each for each in rows.stored},
@@ -254,7 +250,7 @@ def _settle(batch: _Batch, item: Settle) -> Result:
         log_id = item.hold_id if hold is None else item.late_id
         if log_id in batch.late:
             return batch.late[log_id]
-        if earlier := psycopg.Cursor(batch.conn).execute(_LOGGED, [log_id]).fetchone():
+        if earlier := batch.door.logged(log_id):
             return Settled(earlier[0], earlier[1], True)
         month = books.month if hold is None else hold.month
         books.charge(
@@ -301,14 +297,7 @@ def _write(batch: _Batch) -> None:
         if rows := getattr(batch, name):
             changes[name] = rows
     if changes:
-        _call(batch.conn, _WRITE, changes)
-
-
-def _call(conn: psycopg.Connection[Any], query: str, argument: Any) -> Any:
-    # psycopg.Cursor by name: Django's connections bring a cursor class that binds on the client's side.
-    row = psycopg.Cursor(conn).execute(query, [_encode(argument).decode()]).fetchone()
-    assert row is not None
-    return row[0]
+        batch.door.write(_encode(changes).decode())
 
 
 def _key_gone() -> errors.ProductError:
