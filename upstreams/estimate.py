@@ -1,0 +1,140 @@
+"""Token estimates from bytes, for reservations and for upstreams that report no usage. Pure."""
+
+from __future__ import annotations
+
+import re
+
+BYTES_PER_TOKEN = 4
+SAFE_BYTES_PER_TOKEN = 3
+IMAGE_TOKENS = 2000
+
+_CARRIERS = (b";base64,", b'"file_data"', b'"input_audio"', b'"inlineData"', b'"inline_data"', b'"source"')
+_PAYLOAD = re.compile(
+    rb'"(url|image_url|file_url|file_data|data|b64_json)"\s*:\s*"(?:data:([a-z]*)[^",]{0,200};base64,)?'
+    rb"([A-Za-z0-9+/_=-]{256})"
+)
+_IMAGE_LINK = re.compile(rb'"(?:url|image_url)"\s*:\s*"(?:https?:|gs:|file-)')
+# How well-known files begin once they are base64: "%PDF-", PNG, JPEG, GIF.
+_PDF = b"JVBERi"
+_PICTURES = (b"iVBORw0KGgo", b"/9j/", b"R0lGOD")
+
+# Decoded bytes of one token, low enough for the densest common encodings.
+_BYTES_PER_AUDIO_TOKEN = 128
+_BYTES_PER_VIDEO_TOKEN = 256
+_BYTES_PER_FILE_TOKEN = 10
+
+# The members of a delta or a message that hold text, each with a pattern for its strings that are not empty.
+_TEXT_MEMBERS = tuple(
+    (name, re.compile(name + rb'\s?"((?:[^"\\]|\\.)+)"'))
+    for name in (
+        b'"content":',
+        b'"arguments":',
+        b'"reasoning_content":',
+        b'"reasoning":',
+        b'"refusal":',
+        b'"transcript":',
+    )
+)
+_PART_TEXT = re.compile(rb'"text":\s?"((?:[^"\\]|\\.)+)"')
+
+
+def ceiling_input_tokens(body: bytes) -> int:
+    """More tokens than the request body will plausibly count as: what a reservation needs."""
+    text_bytes, media_tokens = _weigh(body)
+    tokens = -(-text_bytes // SAFE_BYTES_PER_TOKEN)
+    if not body.isascii():
+        # Scripts outside ASCII take three bytes and up to two tokens a character.
+        tokens += (len(body) - len(body.decode("utf-8", "ignore"))) // 2
+    return tokens + media_tokens
+
+
+def estimate_input_tokens(body: bytes) -> int:
+    """The likely tokens of a request body: what is billed when the upstream does not say."""
+    text_bytes, media_tokens = _weigh(body)
+    return -(-text_bytes // BYTES_PER_TOKEN) + media_tokens
+
+
+class TextCounter:
+    """Counts the text in a stream's raw bytes, for a fraction of what parsing them costs.
+
+    ``members`` is how many strings came that hold something, ``text_bytes`` how long they are together.
+    """
+
+    __slots__ = ("_order", "members", "text_bytes")
+
+    def __init__(self) -> None:
+        self.members = 0
+        self.text_bytes = 0
+        self._order = list(_TEXT_MEMBERS)
+
+    @property
+    def tokens(self) -> int:
+        """A quarter of the bytes, yet at least one for each string that came by itself."""
+        return max(self.members, -(-self.text_bytes // BYTES_PER_TOKEN))
+
+    def add(self, block: bytes) -> None:
+        """Whole events, or a whole answer."""
+        expected = block.count(b'"delta"')
+        members = text_bytes = 0
+        for place, (name, pattern) in enumerate(self._order):
+            if name not in block:
+                continue
+            texts = pattern.findall(block)
+            if texts:
+                members += len(texts)
+                text_bytes += sum(map(len, texts))
+                if 0 < expected <= members:
+                    if place:  # a stream dwells on one kind of text: look for it first
+                        self._order.insert(0, self._order.pop(place))
+                    break
+        if not members:  # content that comes in parts; elsewhere such texts repeat what was counted
+            texts = _PART_TEXT.findall(block)
+            members, text_bytes = len(texts), sum(map(len, texts))
+        self.members += members
+        self.text_bytes += text_bytes
+
+
+def output_tokens_in(answer: bytes) -> int:
+    """The likely output tokens of a whole answer that does not tell."""
+    counter = TextCounter()
+    counter.add(answer)
+    return counter.tokens
+
+
+def _end_of_string(block: bytes, start: int) -> int:
+    """The index of the quote that ends the JSON string whose text begins at ``start``."""
+    end = block.find(b'"', start)
+    while end > 0 and block[end - 1] == 92:
+        slashes = 1
+        while end - slashes - 1 >= start and block[end - slashes - 1] == 92:
+            slashes += 1
+        if slashes % 2 == 0:
+            break
+        end = block.find(b'"', end + 1)
+    return end if end >= 0 else len(block)
+
+
+def _weigh(body: bytes) -> tuple[int, int]:
+    """Bytes that count as text, and the tokens of images, sounds and files in the body."""
+    text_bytes = len(body)
+    media_tokens = IMAGE_TOKENS * len(_IMAGE_LINK.findall(body)) if b"url" in body else 0
+    if len(body) > 300 and any(carrier in body for carrier in _CARRIERS):
+        at = 0
+        while match := _PAYLOAD.search(body, at):
+            at = _end_of_string(body, match.end())
+            size = at - match.start(3)
+            text_bytes -= size
+            media_tokens += _media_tokens(match, size * 3 // 4)
+    return max(0, text_bytes), media_tokens
+
+
+def _media_tokens(match: re.Match[bytes], size: int) -> int:
+    """``size`` is in decoded bytes. Audio members have no media type of their own, only a name."""
+    kind = match[2] or b""
+    if match[3].startswith(_PDF) or kind in (b"application", b"text") or match[1] == b"file_data":
+        return -(-size // _BYTES_PER_FILE_TOKEN)
+    if kind == b"video":
+        return -(-size // _BYTES_PER_VIDEO_TOKEN)
+    if kind == b"image" or match[1] == b"b64_json" or match[3].startswith(_PICTURES):
+        return IMAGE_TOKENS
+    return max(IMAGE_TOKENS if match[1] in (b"url", b"image_url") else 0, -(-size // _BYTES_PER_AUDIO_TOKEN))

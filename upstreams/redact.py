@@ -1,0 +1,45 @@
+"""Cleans a provider's error text before a caller sees it: no keys, no accounts, no hosts of ours or of the provider."""
+
+from __future__ import annotations
+
+import re
+
+MESSAGE_LIMIT = 2000
+REMOVED = "[removed]"
+
+_KEYS = re.compile(
+    r"""\b(?:Bearer|Basic)\s+[A-Za-z0-9._~+/=*-]{8,}
+      | \b(?:sk|pk|rk|ck|gsk|xai|r8|hf|fw|nvapi|pplx|key|org|proj|user|acct|req)[-_][A-Za-z0-9*_-]{8,}
+      | \bAIza[A-Za-z0-9_*-]{8,}
+      | \b[A-Za-z0-9]{2,8}\*{3,}[A-Za-z0-9*]*
+      | \b[0-9a-fA-F]{32,}\b
+      | (?i:\b(?:api[-_ ]?key|token|secret)["']?\s*[:=]\s*["']?[A-Za-z0-9._~+/=*-]{6,})
+    """,
+    re.VERBOSE,
+)
+_URL = re.compile(r"\b(?:https?|wss?)://[^\s\"'<>)\]]+")
+_HOST = re.compile(
+    r"\b(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+"
+    r"(?:com|net|org|io|ai|dev|cloud|app|cn|us|eu|internal|local|svc|localhost)\b(?::\d+)?"
+)
+_ADDRESS = re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}\b(?::\d+)?|\[[0-9A-Fa-f:.]{3,}\](?::\d+)?")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+
+
+def clean(text: str, *, secret: str = "", known: bytes = b"") -> str:
+    """``text`` without secrets, accounts and hosts, at most MESSAGE_LIMIT characters.
+
+    ``secret`` is the target's own key, removed wherever it stands. URLs and hosts that occur in ``known`` (the
+    caller's own request) stay: telling a caller which of his links failed gives nothing away.
+    """
+    text = _CONTROL.sub(" ", text[: 4 * MESSAGE_LIMIT])
+    if len(secret) >= 6:
+        text = text.replace(secret, REMOVED)
+    text = _KEYS.sub(REMOVED, text)
+    for pattern in (_URL, _HOST, _ADDRESS):
+        text = pattern.sub(lambda match: match[0] if _is_known(match[0], known) else REMOVED, text)
+    return text if len(text) <= MESSAGE_LIMIT else text[: MESSAGE_LIMIT - 1] + "…"
+
+
+def _is_known(found: str, known: bytes) -> bool:
+    return bool(known) and found.rstrip(".,;:").encode() in known

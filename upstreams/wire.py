@@ -1,0 +1,140 @@
+"""Plain values that pass between the gateway and the adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
+from urllib.parse import urlsplit
+
+Headers = tuple[tuple[str, str], ...]
+AuthStyle = Literal["bearer", "api-key", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What one call used, in tokens.
+
+    ``input_tokens`` is the whole input: read from a cache and written to one included. ``output_tokens`` includes
+    reasoning. ``reasoning_tokens`` is information only. ``service_tier`` is the tier the answer names, which is what
+    the provider bills. ``estimated`` says that the upstream gave no count. Audio tokens are the part of uncached input
+    and of output that was sound, where the upstream tells it; models with an audio price are billed by them.
+    """
+
+    input_tokens: int = 0
+    cached_input_tokens: int = 0
+    cache_write_5m_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    service_tier: str | None = None
+    server_tool_calls: tuple[tuple[str, int], ...] = ()
+    estimated: bool = False
+    audio_input_tokens: int = 0
+    audio_output_tokens: int = 0
+
+    @property
+    def uncached_input_tokens(self) -> int:
+        """Input at the full rate. Never negative, whatever an upstream reports."""
+        written = self.cache_write_5m_tokens + self.cache_write_1h_tokens
+        return max(0, self.input_tokens - self.cached_input_tokens - written)
+
+
+class Origin(NamedTuple):
+    """Where a connection goes: scheme ``http`` or ``https``, host without brackets, port."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def authority(self) -> str:
+        """The value of the Host header."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        default = 443 if self.scheme == "https" else 80
+        return host if self.port == default else f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRequest:
+    """One request as bytes will carry it. ``path`` starts with a slash and includes the query."""
+
+    method: str
+    origin: Origin
+    path: str
+    headers: Headers = field(repr=False)
+    body: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Limits on one exchange, in seconds. ``total_seconds`` runs from the moment the request is handed over."""
+
+    connect_seconds: float = 10.0
+    first_byte_seconds: float = 120.0
+    idle_seconds: float = 120.0
+    total_seconds: float = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class TargetOptions:
+    """What differs between upstreams that speak the same format.
+
+    ``auth`` bearer: ``Authorization: Bearer``; api-key: the ``api-key`` header, as Azure wants it. ``query`` is added
+    to every URL (``api-version=…``). ``ask_usage`` is False for the rare upstream that refuses ``stream_options``.
+    """
+
+    auth: AuthStyle = "bearer"
+    query: str = ""
+    headers: Headers = ()
+    ask_usage: bool = True
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> TargetOptions:
+        """Options as a catalog stores them. Raises ValueError for an unknown name or a value of the wrong kind."""
+        unknown = set(values) - {option.name for option in fields(cls)}
+        if unknown:
+            raise ValueError(f"unknown target options: {', '.join(sorted(unknown))}")
+        options = cls()
+        if "auth" in values:
+            auth = values["auth"]
+            if auth not in ("bearer", "api-key", "none"):
+                raise ValueError("auth must be bearer, api-key or none")
+            options = replace(options, auth=auth)
+        if "query" in values:
+            options = replace(options, query=str(values["query"]).lstrip("?&"))
+        if "headers" in values:
+            if not isinstance(values["headers"], Mapping):
+                raise ValueError("headers must be a table of name and value")
+            options = replace(options, headers=tuple((str(k), str(v)) for k, v in values["headers"].items()))
+        if "ask_usage" in values:
+            if not isinstance(values["ask_usage"], bool):
+                raise ValueError("ask_usage must be true or false")
+            options = replace(options, ask_usage=values["ask_usage"])
+        return options
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One way to serve a model: what an adapter needs to know to build a request."""
+
+    provider: str
+    adapter: str
+    base_url: str
+    upstream_model: str
+    secret: str = field(default="", repr=False)
+    region: str = ""
+    options: TargetOptions = TargetOptions()
+
+
+@lru_cache(maxsize=1024)
+def split_base_url(base_url: str) -> tuple[Origin, str]:
+    """The origin of a base URL and its path without a slash at the end. Raises ValueError for anything else."""
+    parts = urlsplit(base_url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("a base URL is http:// or https:// with a host")
+    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+        raise ValueError("a base URL has no user name, query or fragment")
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return Origin(parts.scheme, parts.hostname, port), parts.path.rstrip("/")
