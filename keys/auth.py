@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 from uuid import UUID
 
 from core import secrets
+from core.client import Address, parse_address
 from core.errors import AuthenticationFailed, PermissionDenied
 from keys.secret import PREFIX, checksum_ok
 
@@ -59,19 +60,6 @@ def refusal_of_unknown(secret: str) -> AuthenticationFailed:
     return AuthenticationFailed("This API key is mistyped or cut short: its last six characters do not fit the rest.")
 
 
-def client_address(headers: Mapping[bytes, bytes], peer: str, trusted_proxies: int) -> str:
-    """Who called: the socket's peer, or what the outermost of our own proxies saw.
-
-    Every trusted proxy appends the address it was called from, so the caller's is the ``trusted_proxies``-th from the
-    right; what stands further left the caller may have invented.
-    """
-    if trusted_proxies > 0:
-        chain = [part.strip() for part in headers.get(b"x-forwarded-for", b"").decode("latin-1").split(",")]
-        if len(chain) >= trusted_proxies and chain[-trusted_proxies]:
-            return chain[-trusted_proxies]
-    return peer
-
-
 @dataclass(frozen=True, slots=True)
 class KeyFacts:
     """What admission needs to know of a key, its workspace and its maker. ``expires_at`` is in Unix seconds."""
@@ -109,16 +97,12 @@ class KeyFacts:
             raise AuthenticationFailed("The account that this API key belongs to is suspended.")
         raise AuthenticationFailed("The maker of this API key is no longer a member of its account.")
 
-    def check_address(self, address: str) -> None:
+    def check_address(self, address: Address | str | None) -> None:
         """Raise PermissionDenied if the key may not be used from ``address``."""
         if not self.allowed_networks:
             return
-        try:
-            caller = ipaddress.ip_address(address.partition("%")[0])
-        except ValueError:
-            raise PermissionDenied("This API key may not be used from an unknown address.") from None
-        mapped = caller.ipv4_mapped if isinstance(caller, ipaddress.IPv6Address) else None
-        if not any((mapped or caller) in network for network in self.allowed_networks):
+        caller = parse_address(address) if isinstance(address, str) else address
+        if caller is None or not any(caller in network for network in self.allowed_networks):
             raise PermissionDenied("This API key may not be used from this address.", code="address_not_allowed")
 
     def check_model(self, model: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import psycopg
@@ -177,7 +177,7 @@ def _facts(row: tuple[Any, ...]) -> KeyFacts:
     )
 
 
-def _networks(texts: list[Any]) -> tuple[Network, ...]:
+def _networks(texts: Iterable[Any]) -> tuple[Network, ...]:
     """Networks of a key. One that can't be read matches nobody, so that a broken rule never opens a key."""
     networks: list[Network] = []
     for text in texts:

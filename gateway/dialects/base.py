@@ -1,0 +1,124 @@
+"""What every wire format of the gateway's own side offers the engine. A dialect is pure: values in, bytes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+from uuid import UUID
+
+import msgspec
+
+from core.errors import InvalidRequest, ProductError
+from upstreams.wire import Usage
+
+Fields = dict[str, msgspec.Raw]
+
+
+@dataclass(slots=True)
+class Call:
+    """A request that a dialect has understood.
+
+    ``fields`` are the members of the body that go upstream, each still as its own bytes: what is nested is never
+    rewritten, and of a doubled member only one is left, the one that was read here. ``output_ceiling`` is in tokens,
+    all choices together; None where the caller named none.
+    """
+
+    kind: str
+    model: str
+    intent: str
+    stream: bool
+    wants_usage: bool
+    output_ceiling: int | None
+    choices: int
+    service_tier: str | None
+    fields: Fields = field(repr=False)
+    body: bytes = field(repr=False)
+
+
+class Dialect(Protocol):
+    """One wire format towards callers."""
+
+    kind: str
+    stream_content_type: bytes
+    #: What fills silence in a stream; None where the format has no room for it.
+    keepalive: bytes | None
+
+    def parse(self, body: bytes) -> Call:
+        """Raises InvalidRequest, with ``param`` where a member is wrong."""
+        ...
+
+    def error(self, error: ProductError, request_id: UUID) -> bytes:
+        """The body of an error answer."""
+        ...
+
+    def error_frame(self, error: ProductError, request_id: UUID) -> bytes:
+        """The event that ends a stream which can't go on."""
+        ...
+
+    def stop_frames(self, identity: Mapping[str, Any], call: Call, usage: Usage, note: str) -> Sequence[bytes]:
+        """The orderly end of a stream that the gateway ends early, in the format's word for "too long"."""
+        ...
+
+
+_fields_decoder = msgspec.json.Decoder(Fields)
+
+
+def read_object(body: bytes) -> Fields:
+    """The members of a JSON object, undecoded. Raises InvalidRequest for anything else."""
+    try:
+        return _fields_decoder.decode(body)
+    except msgspec.ValidationError:
+        raise InvalidRequest("The body must be a JSON object.") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"The body is not valid JSON: {error}") from None
+    except RecursionError:
+        raise InvalidRequest("The body is nested too deeply.") from None
+
+
+def member(fields: Fields, name: str) -> Any:
+    """One member, decoded; None where it is absent or null. Raises InvalidRequest."""
+    raw = fields.get(name)
+    if raw is None:
+        return None
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise InvalidRequest(f"{name} is not valid JSON.", param=name) from None
+
+
+def text(fields: Fields, name: str, most_characters: int = 200) -> str:
+    """A text member, empty where it is absent or null. Raises InvalidRequest."""
+    value = member(fields, name)
+    if value is None:
+        return ""
+    if not isinstance(value, str) or len(value) > most_characters:
+        raise InvalidRequest(f"{name} must be a text of at most {most_characters} characters.", param=name)
+    return value
+
+
+def flag(fields: Fields, name: str) -> bool:
+    """A boolean member, False where it is absent or null. Raises InvalidRequest."""
+    raw = fields.get(name)
+    if raw is None:
+        return False
+    value = member(fields, name)
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    raise InvalidRequest(f"{name} must be true or false.", param=name)
+
+
+def count(fields: Fields, name: str, most: int) -> int | None:
+    """A positive whole number, None where it is absent or null. Raises InvalidRequest."""
+    value = member(fields, name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise InvalidRequest(f"{name} must be a whole number from 1 to {most}.", param=name)
+    return value
+
+
+def is_filled_list(raw: msgspec.Raw) -> bool:
+    """Whether the member is a list with something in it, told from its first bytes: it may be megabytes long."""
+    head = bytes(memoryview(raw)[:64]).lstrip()
+    return head[:1] == b"[" and head[1:].lstrip()[:1] != b"]"
