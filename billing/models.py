@@ -247,7 +247,7 @@ class Hold(models.Model):
 
 
 class TopUp(models.Model):
-    """Money on its way in. Its credits are posted once, whoever brings the news first: webhook, return page or sweep."""
+    """Money on its way in. Its credits are posted once, whoever brings the news: webhook, return page or sweep."""
 
     class State(models.TextChoices):
         PENDING = "pending", _("Pending")
@@ -265,7 +265,7 @@ class TopUp(models.Model):
     state = models.CharField(max_length=12, choices=State.choices, default=State.PENDING)
     #: Paid through the demo's stand-in for Stripe: no card was charged.
     is_demo = models.BooleanField(default=False)
-    #: One form, one top-up: the token of the form that was sent, so that a double click pays once.
+    #: One form, one amount, one top-up: made of both, so that a double click pays once.
     form_token = models.UUIDField(unique=True, null=True)
     stripe_session_id = models.CharField(max_length=255, unique=True, null=True)
     stripe_payment_intent_id = models.CharField(max_length=255, blank=True)
@@ -277,13 +277,15 @@ class TopUp(models.Model):
     created_at = models.DateTimeField(default=clock.now, editable=False)
     checked_at = models.DateTimeField(null=True)
     completed_at = models.DateTimeField(null=True)
+    mailed_at = models.DateTimeField(null=True)
+    #: When the sweep has something to do here: ask Stripe again, or send the receipt. NULL: nothing is left to do.
+    run_after = models.DateTimeField(null=True)
+    attempts = models.PositiveSmallIntegerField(default=0)
 
     class Meta:
         indexes = [
             models.Index(fields=["wallet", "-id"], name="billing_topup_wallet"),
-            models.Index(
-                fields=["checked_at"], condition=Q(state__in=["pending", "processing"]), name="billing_topup_open"
-            ),
+            models.Index(fields=["run_after"], condition=Q(run_after__isnull=False), name="billing_topup_due"),
         ]
         constraints = [
             models.CheckConstraint(
