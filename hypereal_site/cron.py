@@ -1,0 +1,95 @@
+"""What has to happen by itself, and how often. Every entry is an idempotent sweep: late, double or missed runs do no harm.
+
+They run here and not in the queue, so that money heals while Redis is away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.conf import settings
+from django.contrib.sessions.models import Session
+from django.db import close_old_connections, connection
+
+from billing import stripe_events, topups
+from core import clock
+from idempotency.models import StoredAnswer
+from usage import sweep, verify
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """``run`` every ``seconds``, by one process at a time."""
+
+    name: str
+    seconds: float
+    run: Callable[[], object]
+
+
+def _forget_answers() -> int:
+    return StoredAnswer.objects.filter(expires_at__lt=clock.now()).delete()[0]
+
+
+def _forget_sessions() -> int:
+    return Session.objects.filter(expire_date__lt=clock.now() - timedelta(days=1)).delete()[0]
+
+
+def _prove_books() -> None:
+    report = verify.verify()
+    for finding in report.findings:
+        log.error(
+            "the books disagree", extra={"check": finding.check.name, "wrong": finding.wrong, "rows": finding.examples}
+        )
+    if report.clean:
+        verify.seal()
+
+
+def entries() -> Sequence[Entry]:
+    """The time table."""
+    return (
+        Entry("holds of dead processes", settings.SWEEP_SECONDS, sweep.sweep),
+        Entry("open top-ups", 60.0, lambda: topups.sweep(clock.now())),
+        Entry("stored Stripe events", 30.0, lambda: stripe_events.sweep(clock.now())),
+        Entry("old answers to idempotency keys", 3_600.0, _forget_answers),
+        Entry("old sessions", 86_400.0, _forget_sessions),
+        Entry("proof of the books", 86_400.0, _prove_books),
+    )
+
+
+def run_forever(stop: threading.Event, table: Sequence[Entry]) -> None:
+    """Run what is due until ``stop`` is set. A failing entry is logged and tried again at its next time."""
+    due = dict.fromkeys((entry.name for entry in table), 0.0)
+    while not stop.is_set():
+        for entry in table:
+            if time.monotonic() >= due[entry.name] and not stop.is_set():
+                due[entry.name] = time.monotonic() + entry.seconds
+                run_once(entry)
+        stop.wait(max(0.05, min(due.values()) - time.monotonic()))
+
+
+def run_once(entry: Entry) -> bool:
+    """Run ``entry`` unless another process is at it; False where it was skipped or failed."""
+    close_old_connections()
+    lock = int.from_bytes(hashlib.sha256(f"cron/{entry.name}".encode()).digest()[:8], "big", signed=True)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_try_advisory_lock(%s)", [lock])
+            if not cursor.fetchone()[0]:
+                return False
+            try:
+                entry.run()
+            finally:
+                cursor.execute("SELECT pg_advisory_unlock(%s)", [lock])
+    except Exception:
+        log.exception("a scheduled sweep failed", extra={"entry": entry.name})
+        connection.close()
+        return False
+    return True
