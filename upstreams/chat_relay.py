@@ -110,6 +110,11 @@ class Relay:
         estimate = self._text.tokens
         return max(estimate, self.usage.output_tokens) if self.usage is not None else estimate
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """``id``, ``created`` and ``model`` of this stream, as far as known: what any chunk added to it must bear."""
+        return {name: self._last_chunk[name] for name in ("id", "created", "model") if name in self._last_chunk}
+
     def billable_usage(self, input_estimate: int) -> Usage:
         """The upstream's usage, or an estimate marked as such."""
         if self.usage is not None:
@@ -240,10 +245,7 @@ class Relay:
         return [*end, self._own_chunk([{"index": 0, "delta": {}, "finish_reason": None}], block)]
 
     def _own_chunk(self, choices: list[dict[str, Any]], usage: Any) -> bytes:
-        identity: dict[str, Any] = {
-            name: self._last_chunk[name] for name in ("id", "created", "model") if name in self._last_chunk
-        }
-        chunk = {"object": "chat.completion.chunk", **identity, "choices": choices, "usage": usage}
+        chunk = {"object": "chat.completion.chunk", **self.identity, "choices": choices, "usage": usage}
         return b"data: " + loose_json.encode(chunk) + b"\n\n"
 
 
