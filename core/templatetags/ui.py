@@ -188,25 +188,38 @@ def _widget_classes(field: BoundField) -> str:
 
 @register.simple_tag
 def field(
-    bound: BoundField, label: str = "", help: str = "", suffix: str = "", prefix: str = "", hide_label: bool = False
+    bound: BoundField,
+    label: str = "",
+    help: str = "",
+    suffix: str = "",
+    prefix: str = "",
+    link: str = "",
+    link_text: str = "",
+    hide_label: bool = False,
+    no_help: bool = False,
+    autofocus: bool = False,
 ) -> SafeString:
-    """One form field with its label, help and errors, tied together for screen readers."""
+    """One form field with its label, help and errors, tied together for screen readers.
+
+    ``link`` and ``link_text`` put a link opposite the label; ``no_help`` leaves the form's own help text out.
+    """
     if bound.is_hidden:
         return mark_safe(bound.as_widget())  # noqa: S308 - Django's own widget
     given = bound.field.widget.attrs.get("class", "")
     attrs: dict[str, Any] = {"class": f"{_widget_classes(bound)} {given}".strip()}
-    if bound.errors:
-        attrs["aria-invalid"] = "true"
-    described = [f"{bound.auto_id}_helptext"] if (help or bound.help_text) else []
-    described += [f"{bound.auto_id}_error"] if bound.errors else []
-    if described and not bound.use_fieldset:
-        attrs["aria-describedby"] = " ".join(described)
+    bound.help_text = help or ("" if no_help else bound.help_text)
+    if autofocus:
+        attrs["autofocus"] = True
+    if getattr(bound.field.widget, "input_type", "") in {"email", "password"}:
+        attrs["placeholder"] = False  # it would only repeat the label
     return render(
         "field",
         field=bound,
         widget=bound.as_widget(attrs=attrs),
         label=label or bound.label,
-        help=help or bound.help_text,
+        help=bound.help_text,
+        link=link,
+        link_text=link_text,
         suffix=suffix,
         prefix=prefix,
         hide_label=hide_label,
