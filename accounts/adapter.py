@@ -1,9 +1,65 @@
-"""How django-allauth is bent to this product."""
+"""How django-allauth is bent to this product: local accounts, our mails, secrets at rest, the client's true address."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from allauth.account.adapter import DefaultAccountAdapter
+from allauth.core import context
+from allauth.mfa.adapter import DefaultMFAAdapter
+from django.conf import settings
+from django.core.exceptions import PermissionDenied
+from django.core.mail import EmailMessage
+from django.http import HttpRequest
+from django.utils.http import url_has_allowed_host_and_scheme
+
+from accounts import emails
+from core import secrets
+from events import audit
 
 
 class AccountAdapter(DefaultAccountAdapter):
     """Local accounts: e-mail address and password."""
+
+    def get_client_ip(self, request: HttpRequest) -> str:
+        """The address that rate limits and session lists go by."""
+        address = audit.address_of(request)
+        if address is None:
+            raise PermissionDenied("the request has no readable client address")
+        return address
+
+    def is_safe_url(self, url: str | None) -> bool:
+        """Whether ``next`` may lead there: this site only, as the browser knows it, and never down from https."""
+        request = context.request
+        return url_has_allowed_host_and_scheme(
+            url, allowed_hosts={request.get_host()}, require_https=request.is_secure()
+        )
+
+    def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
+        """Write a mail from our templates and hand it over once the transaction stands."""
+        emails.send(self.render_mail(template_prefix, email, {**emails.frame(self.request), "email": email, **context}))
+
+    def render_mail(
+        self,
+        template_prefix: str,
+        email: str | list[str],
+        context: dict[str, Any],
+        headers: dict[str, str] | None = None,
+    ) -> EmailMessage:
+        """As plain text and, where a template for it exists, as HTML. No auto-responder shall answer."""
+        automatic = {"Auto-Submitted": "auto-generated", **(headers or {})}
+        message: EmailMessage = super().render_mail(template_prefix, email, context, automatic)
+        return message
+
+
+class MFAAdapter(DefaultMFAAdapter):
+    """Second factors: TOTP seeds and recovery codes are sealed before they reach the table."""
+
+    def encrypt(self, text: str) -> str:
+        return secrets.encrypt(text).decode()
+
+    def decrypt(self, encrypted_text: str) -> str:
+        return secrets.decrypt(encrypted_text.encode())
+
+    def _get_site_name(self) -> str:
+        return str(settings.SITE_NAME)

@@ -8,6 +8,9 @@ from django.utils.translation import gettext as _
 
 from core import errors
 
+#: Statuses whose template is named after them.
+OWN_PAGES = frozenset({400, 403, 404, 429, 500})
+
 
 def is_api(request: HttpRequest) -> bool:
     """Whether the caller expects JSON: every path below /api/ does."""
@@ -27,6 +30,15 @@ def _answer(request: HttpRequest, error: errors.ProductError, template: str) -> 
     if is_api(request):
         return error_json(error)
     return render(request, template, {"error": error}, status=error.status)
+
+
+def product_error(request: HttpRequest, error: errors.ProductError) -> HttpResponse:
+    """A page for an error that a view raised. Statuses without a page of their own share the one for bad requests."""
+    template = f"{error.status}.html" if error.status in OWN_PAGES else "400.html"
+    response = _answer(request, error, template)
+    for name, value in error.headers.items():
+        response[name] = value
+    return response
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:

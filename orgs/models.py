@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.conf import settings
-from django.db import models
+from django.db import models, transaction
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
@@ -42,6 +44,11 @@ class Workspace(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """In one transaction with what hears of it: a workspace never stands without its wallet."""
+        with transaction.atomic():
+            super().save(*args, **kwargs)
 
 
 class Membership(models.Model):
