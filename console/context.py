@@ -2,12 +2,73 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest
 
+from billing.models import Wallet
+from core import errors
+from orgs import access
+from orgs.models import Membership, Workspace
+
+
+class Shell:
+    """Reads only what a template asks for: error pages and mails use none of it, and must not need a database."""
+
+    def __init__(self, request: HttpRequest) -> None:
+        self._request = request
+
+    @cached_property
+    def _access(self) -> access.Access | None:
+        user = getattr(self._request, "user", None)
+        if user is None or not user.is_authenticated:
+            return None
+        try:
+            return access.current(self._request)
+        except errors.ProductError:  # a person without any workspace still gets pages
+            return None
+
+    @property
+    def workspace(self) -> Workspace | None:
+        """The workspace in use."""
+        return self._access.workspace if self._access else None
+
+    @property
+    def role(self) -> str:
+        """The person's role in it."""
+        return self._access.role if self._access else ""
+
+    @property
+    def permissions(self) -> frozenset[str]:
+        """What the role allows there: ``{% if "keys.write" in shell.permissions %}``."""
+        return frozenset(self._access.permissions) if self._access else frozenset()
+
+    @cached_property
+    def memberships(self) -> list[Membership]:
+        """All workspaces the person can switch to, the personal one first."""
+        return access.memberships(self._access.user) if self._access else []
+
+    @cached_property
+    def balance_microcredits(self) -> int | None:
+        """The wallet's balance, before what running calls hold of it."""
+        if self._access is None:
+            return None
+        wallets = Wallet.objects.filter(pk=self._access.workspace.pk)
+        return wallets.values_list("balance_microcredits", flat=True).first()
+
+    @property
+    def demo_payments(self) -> bool:
+        """Whether the pay page is the stand-in that charges no card."""
+        return bool(settings.DEMO_PAYMENTS)
+
+    @property
+    def sandbox(self) -> bool:
+        """Whether models without a provider key are answered by the sandbox."""
+        return bool(settings.SANDBOX_BASE_URL)
+
 
 def shell(request: HttpRequest) -> dict[str, Any]:
     """The context variable ``shell``."""
-    return {"shell": {"demo_payments": settings.DEMO_PAYMENTS}}
+    return {"shell": Shell(request)}

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from django.contrib import admin
 from django.urls import include, path
+from django.views.i18n import set_language
+
+from hypereal_site.api import api
 
 urlpatterns = [
     path("admin/", admin.site.urls),
-    path("accounts/", include("allauth.urls")),
+    path("accounts/", include("accounts.urls")),
+    path("api/", api.urls),
+    path("language", set_language, name="set_language"),
+    path("", include("catalog.urls")),
+    path("", include("console.urls")),
 ]
 
 handler400 = "core.views.bad_request"

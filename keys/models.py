@@ -41,6 +41,8 @@ class ApiKey(models.Model):
     created_at = models.DateTimeField(_("created"), default=clock.now, editable=False)
     #: A deleted key keeps its row: log and ledger name it.
     deleted_at = models.DateTimeField(null=True, blank=True, editable=False)
+    #: The form that asked for this key, so that the same form sent twice makes one key.
+    form_token = models.UUIDField(null=True, editable=False)
 
     class Meta:
         verbose_name = _("API key")
@@ -50,7 +52,8 @@ class ApiKey(models.Model):
             models.CheckConstraint(
                 name="keys_apikey_limit_not_negative",
                 condition=Q(spending_limit_microcredits__isnull=True) | Q(spending_limit_microcredits__gte=0),
-            )
+            ),
+            models.UniqueConstraint(fields=["workspace", "form_token"], name="keys_apikey_form_once"),
         ]
 
     def __str__(self) -> str:
