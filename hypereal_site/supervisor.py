@@ -111,14 +111,16 @@ class Supervisor:
         self._end_leftovers()
         self._note_run()
         port = self._choose_port()
+        # Beside the web port, not anywhere: links to the stand-in's receipts should work after the next start too.
+        stripe_port = _first_free_port(port + 1)
         self.env = local_env.environment(
             os.environ,
             self.var,
             database_url=os.environ.get("DATABASE_URL") or self._start_server(Postgres(self.var / "postgres")),
             redis_url=os.environ.get("REDIS_URL") or self._start_server(Redis(self.var / "redis")),
             port=port,
-            sandbox_port=processes.free_port(),
-            stripe_port=processes.free_port(),
+            stripe_port=stripe_port,
+            sandbox_port=_first_free_port(stripe_port + 1),
         )
         self.env[MARK] = self.mark
         self._start_stand_ins()
@@ -191,18 +193,10 @@ class Supervisor:
         wanted = os.environ.get("PORT") or str(DEFAULT_PORT)
         if not (wanted.isdigit() and 0 < int(wanted) < 65_536):
             raise CannotRun(f"PORT must be a number from 1 to 65535, not {wanted!r}.")
-        first = int(wanted)
-        for port in range(first, min(first + PORTS_TO_TRY, 65_536)):
-            try:
-                processes.reserve_port(port).close()
-            except PermissionError:
-                raise CannotRun(f"This user may not listen on port {port}: set PORT to 1024 or more.") from None
-            except OSError:
-                continue
-            if port != first:
-                self.say(f"port {first} is taken, so this is port {port}")
-            return port
-        raise CannotRun(f"Ports {first} to {first + PORTS_TO_TRY - 1} are all taken: set PORT to a free one.")
+        port = _first_free_port(int(wanted))
+        if port != int(wanted):
+            self.say(f"port {wanted} is taken, so this is port {port}")
+        return port
 
     def _add(self, child: Child) -> None:
         processes.fresh_log(self.logs / f"{child.name}.log")
@@ -302,6 +296,18 @@ class Supervisor:
             server.stop()
         self.run_file.unlink(missing_ok=True)
         self.say("stopped")
+
+
+def _first_free_port(first: int) -> int:
+    for port in range(first, min(first + PORTS_TO_TRY, 65_536)):
+        try:
+            processes.reserve_port(port).close()
+        except PermissionError:
+            raise CannotRun(f"This user may not listen on port {port}: set PORT to 1024 or more.") from None
+        except OSError:
+            continue
+        return port
+    raise CannotRun(f"Ports from {first} on are all taken: set PORT to a free one.")
 
 
 def _print(text: str, file: IO[str] | None = None) -> None:
