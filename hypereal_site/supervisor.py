@@ -29,6 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 #: Every process of a run bears this variable with the run's own random value: by it the next run knows leftovers.
 MARK = "HYPEREAL_RUN"
 DEFAULT_PORT = 8000
+HIGHEST_PORT = 65_000  # leaves room above for the stand-ins
 PORTS_TO_TRY = 100
 WEB_SECONDS = 60.0
 PREPARE_SECONDS = 300.0
@@ -69,7 +70,8 @@ class Supervisor:
 
     def __init__(self, root: Path = ROOT) -> None:
         self.root = root
-        self.var = root / "var"
+        #: Data, logs and secrets; another folder makes another installation of the same code.
+        self.var = Path(os.environ.get("HYPEREAL_VAR") or root / "var").resolve()
         self.logs = self.var / "log"
         self.run_file = self.var / "run.json"
         self.started = float(os.environ.pop("HYPEREAL_STARTED_AT", time.time()))
@@ -144,7 +146,9 @@ class Supervisor:
             self._add(Child("sandbox", [python, "-m", "upstreams.sandbox", "--port", port], 5.0))
         if not local_env.uses_real_stripe(os.environ):
             port = self.env["STRIPE_API_BASE"].rpartition(":")[2]
-            self._add(Child("demo-stripe", [python, "-m", "billing.demo_stripe.server", "--port", port], 5.0))
+            state = str(self.var / "demo-stripe.json")
+            command = [python, "-m", "billing.demo_stripe.server", "--port", port, "--state", state]
+            self._add(Child("demo-stripe", command, 5.0))
 
     def _start_product(self, port: int) -> None:
         python = sys.executable
@@ -186,13 +190,13 @@ class Supervisor:
             told = {"url": url, **{name: demo[name] for name in ("api_key", "email", "password")}}
             processes.write_private(Path(self.env["HYPEREAL_DEMO_FILE"]), json.dumps(told, indent=1) + "\n")
             _print(f"\n  Sign in   {told['email']}  {told['password']}\n  API key   {told['api_key']}")
-            _print("  Both are kept in var/demo.json; mails go to var/mail, logs to var/log.")
+            _print(f"  Both are kept in {self.var}/demo.json; mails go to mail and logs to log beside it.")
         _print("  Ctrl-C stops everything and keeps the data.\n")
 
     def _choose_port(self) -> int:
         wanted = os.environ.get("PORT") or str(DEFAULT_PORT)
-        if not (wanted.isdigit() and 0 < int(wanted) < 65_536):
-            raise CannotRun(f"PORT must be a number from 1 to 65535, not {wanted!r}.")
+        if not (wanted.isdigit() and 0 < int(wanted) <= HIGHEST_PORT):
+            raise CannotRun(f"PORT must be a number from 1 to {HIGHEST_PORT}, not {wanted!r}.")
         port = _first_free_port(int(wanted))
         if port != int(wanted):
             self.say(f"port {wanted} is taken, so this is port {port}")
@@ -299,7 +303,7 @@ class Supervisor:
 
 
 def _first_free_port(first: int) -> int:
-    for port in range(first, min(first + PORTS_TO_TRY, 65_536)):
+    for port in range(first, first + PORTS_TO_TRY):
         try:
             processes.reserve_port(port).close()
         except PermissionError:

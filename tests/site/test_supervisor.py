@@ -150,7 +150,7 @@ def test_a_taken_port_is_told_and_the_next_free_one_used(installation: Installat
 def test_a_port_that_is_no_port_is_told_in_one_sentence(installation: Installation) -> None:
     supervisor = installation.start(servers=False, PORT="http")
     output, _ = supervisor.communicate(timeout=30)
-    assert output.splitlines()[0] == "PORT must be a number from 1 to 65535, not 'http'."
+    assert output.splitlines()[0] == "PORT must be a number from 1 to 65000, not 'http'."
     assert supervisor.returncode == 1
 
 
