@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+import pytest_django
 
 from hypereal_site.embedded import Postgres
 from tests.support import chromium, services
@@ -22,6 +23,8 @@ else:  # the controller's environment is ours
 import django  # noqa: E402  (settings read the environment that the lines above made)
 
 django.setup()
+
+from django.db import connection  # noqa: E402
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -55,3 +58,14 @@ def chromium_path() -> str:
     if path is None:
         pytest.skip(f"NO BROWSER: install chromium or set {chromium.VARIABLE}")
     return path
+
+
+@pytest.fixture
+def committed(django_db_setup: None, django_db_blocker: pytest_django.DjangoDbBlocker) -> Iterator[None]:
+    """The test database without a transaction around the test: what is written stays.
+
+    For what several connections must see. Nothing is truncated; a test works on a workspace of its own.
+    """
+    with django_db_blocker.unblock():
+        yield
+        connection.close()

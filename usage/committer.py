@@ -312,5 +312,3 @@ def _label() -> str:
 def _database_away() -> errors.ProductError:
     message = "The gateway's database is not reachable. Try again shortly."
     return errors.Overloaded(message, headers={"Retry-After": "5"})
-
-

@@ -253,9 +253,7 @@ def _settle(batch: _Batch, item: Settle) -> Result:
         if earlier := batch.door.logged(log_id):
             return Settled(earlier[0], earlier[1], True)
         month = books.month if hold is None else hold.month
-        books.charge(
-            item.workspace_id, item.key_id, month, reference=item.hold_id, charge=item.charge_microcredits
-        )
+        books.charge(item.workspace_id, item.key_id, month, reference=item.hold_id, charge=item.charge_microcredits)
         row.late = late = True
         batch.late[log_id] = Settled(item.charge_microcredits, books.now, True)
         _log(batch, row, log_id)

@@ -96,12 +96,12 @@ def compact_text(value: int | None) -> str:
     if value is None:
         return "—"
     for step, letter in SMALL_STEPS:
-        # 999,999 is read as 1M: the step is chosen for the rounded figure.
-        if abs(value) * 2 >= step * 2 - step // 1000 and step > 1_000 or abs(value) >= step:
-            scaled = Decimal(value) / step
-            decimals = 1 if abs(scaled) < Decimal("9.95") else 0
-            text = _grouped(scaled.quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_HALF_UP).normalize(), None)
-            return f"{text}{letter}"
+        scaled = Decimal(value) / step
+        decimals = 1 if abs(scaled) < Decimal("9.95") else 0
+        rounded = scaled.quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_HALF_UP)
+        # The rounded figure decides, so that 999,999 is read as 1M; below a thousand a count is shown whole.
+        if abs(rounded) >= 1 and abs(value) >= 1_000:
+            return f"{_grouped(rounded if rounded % 1 else rounded.quantize(Decimal(1)), None)}{letter}"
     return _grouped(Decimal(value), 0)
 
 

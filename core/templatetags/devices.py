@@ -27,7 +27,7 @@ def _first(user_agent: str, names: tuple[tuple[str, str], ...]) -> str:
 
 @register.filter
 def device_name(user_agent: str) -> str:
-    """"Firefox on Linux"; what can't be told is left out, and a stranger is called by the start of its own name."""
+    """Such as Firefox on Linux; what can't be told is left out, a stranger goes by the start of its own name."""
     browser, system = _first(user_agent, BROWSERS), _first(user_agent, SYSTEMS)
     if browser and system:
         return _("%(browser)s on %(system)s") % {"browser": browser, "system": system}

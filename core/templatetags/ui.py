@@ -7,6 +7,7 @@ place and pages read as a list of what they show.
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -95,9 +96,7 @@ def banner(content: str, tone: str = "info", title: str = "", icon: str = "", cl
 
 
 @register.simple_block_tag
-def dialog(
-    content: str, id: str, title: str, subtitle: str = "", wide: bool = False, open: bool = False
-) -> SafeString:
+def dialog(content: str, id: str, title: str, subtitle: str = "", wide: bool = False, open: bool = False) -> SafeString:
     """A modal <dialog>. Open it with ``data-dialog-open="<id>"`` on a button; ``open=True`` opens it with the page."""
     return render("dialog", content=content, id=id, title=title, subtitle=subtitle, wide=wide, open=open)
 
@@ -132,9 +131,7 @@ def tile(
     label: str, value: str, note: str = "", icon: str = "", tone: str = "neutral", href: str = "", link: str = ""
 ) -> SafeString:
     """A figure with its name, a note in a tone, and an optional link."""
-    return render(
-        "tile", label=label, value=value, note=note, icon=icon, tone=checked_tone(tone), href=href, link=link
-    )
+    return render("tile", label=label, value=value, note=note, icon=icon, tone=checked_tone(tone), href=href, link=link)
 
 
 @register.simple_tag
@@ -268,5 +265,5 @@ def is_current(request_path: str, path: str) -> bool:
 @register.filter
 def initials(name: str) -> str:
     """One or two capital letters that stand for a person or a workspace."""
-    words = [word for word in name.split("@", 1)[0].replace(".", " ").replace("_", " ").replace("-", " ").split() if word]
+    words = re.findall(r"[^\W_]+", name.split("@", 1)[0])
     return "".join(word[0] for word in words[:2]).upper() or "?"

@@ -2,7 +2,6 @@
 
 from django.db import migrations, models
 
-
 LOG_TABLE = """
 CREATE TABLE usage_requestlog (
   id uuid PRIMARY KEY,
@@ -107,18 +106,14 @@ class Migration(migrations.Migration):
         ),
         # Django can't declare a partitioned table, so the database's half is written by hand.
         migrations.SeparateDatabaseAndState(
-            database_operations=[
-                migrations.RunSQL(LOG_TABLE, "DROP TABLE usage_requestlog")
-            ],
+            database_operations=[migrations.RunSQL(LOG_TABLE, "DROP TABLE usage_requestlog")],
             state_operations=[
                 migrations.CreateModel(
                     name="RequestLog",
                     fields=[
                         (
                             "id",
-                            models.UUIDField(
-                                editable=False, primary_key=True, serialize=False
-                            ),
+                            models.UUIDField(editable=False, primary_key=True, serialize=False),
                         ),
                         ("request_id", models.UUIDField()),
                         ("billed_at", models.DateTimeField()),
@@ -142,9 +137,7 @@ class Migration(migrations.Migration):
                         ("output_tokens", models.BigIntegerField()),
                         (
                             "units",
-                            models.DecimalField(
-                                decimal_places=6, max_digits=18, null=True
-                            ),
+                            models.DecimalField(decimal_places=6, max_digits=18, null=True),
                         ),
                         ("charged_microcredits", models.BigIntegerField()),
                         ("saved_microcredits", models.BigIntegerField()),
