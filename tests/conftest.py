@@ -60,8 +60,19 @@ def chromium_path() -> str:
     return path
 
 
+@pytest.fixture(scope="session")
+def _last_one_out(django_db_setup: None, django_db_blocker: pytest_django.DjangoDbBlocker) -> Iterator[None]:
+    """Ends connections that worker threads of a test left open, so that the test database can be dropped."""
+    yield
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+
 @pytest.fixture
-def committed(django_db_setup: None, django_db_blocker: pytest_django.DjangoDbBlocker) -> Iterator[None]:
+def committed(_last_one_out: None, django_db_blocker: pytest_django.DjangoDbBlocker) -> Iterator[None]:
     """The test database without a transaction around the test: what is written stays.
 
     For what several connections must see. Nothing is truncated; a test works on a workspace of its own.
