@@ -30,7 +30,6 @@ async def committer(committed: None) -> AsyncIterator[Committer]:
     committer.start()
     yield committer
     await committer.close()
-    await sync_to_async(connection.close)()
 
 
 @sync_to_async
