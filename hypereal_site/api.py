@@ -22,6 +22,7 @@ from core import errors
 from core.views import error_json
 from keys.api import router as keys_router
 from orgs import access
+from usage.api import router as usage_router
 
 
 class StrictParser(Parser):
@@ -117,3 +118,4 @@ def _complaint(fault: dict[str, Any]) -> str:
 
 api.add_router("", console_router)
 api.add_router("/api-keys", keys_router)
+api.add_router("/api-usage", usage_router)

@@ -15,6 +15,7 @@ urlpatterns = [
     path("language", set_language, name="set_language"),
     path("", include("catalog.urls")),
     path("", include("console.urls")),
+    path("", include("usage.urls")),
 ]
 
 handler400 = "core.views.bad_request"

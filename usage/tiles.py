@@ -1,0 +1,94 @@
+"""The four figures on top of the usage page, each with a note that compares it. Pure: sums in, words out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from django.utils.formats import number_format
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+
+from core.templatetags import amounts
+from usage.queries import Summary, Totals
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """What the tile component shows."""
+
+    label: str
+    value: SafeString
+    note: str
+    tone: str
+    icon: str
+
+
+def tiles(summary: Summary, days: int) -> list[Tile]:
+    """Spend, requests, cache savings and error rate over ``days`` days."""
+    now, before = summary.totals, summary.previous
+    return [_spend(now, before, days), _requests(now, before, days), _savings(now), _errors(now, before, days)]
+
+
+def _spend(now: Totals, before: Totals | None, days: int) -> Tile:
+    credits = _("%(credits)s credits") % {"credits": amounts.credits_text(now.charged_microcredits)}
+    note, tone = credits, "neutral"
+    if before is not None:
+        compared = _against(now.charged_microcredits, before.charged_microcredits, days)
+        if days == 1:
+            compared = _("yesterday %(amount)s") % {"amount": amounts.usd_text(before.charged_microcredits)}
+        elif now.charged_microcredits < before.charged_microcredits:
+            tone = "success"
+        note = f"{credits} · {compared}"
+    return Tile(_("Spend"), amounts.usd(now.charged_microcredits), note, tone, "wallet")
+
+
+def _requests(now: Totals, before: Totals | None, days: int) -> Tile:
+    note = ""
+    if before is not None:
+        note = _against(now.requests, before.requests, days)
+        if days == 1:
+            note = _("yesterday %(count)s") % {"count": amounts.count_text(before.requests)}
+    return Tile(_("Requests"), amounts.count(now.requests), note, "neutral", "activity")
+
+
+def _savings(now: Totals) -> Tile:
+    cached = _percent(now.cached_input_tokens, now.input_tokens)
+    note = _("%(percent)s of input tokens cached") % {"percent": f"{number_format(cached, 0)}%"}
+    tone = "success" if now.cached_input_tokens else "neutral"
+    return Tile(_("Cache savings"), amounts.usd(now.saved_microcredits), note, tone, "database-zap")
+
+
+def _errors(now: Totals, before: Totals | None, days: int) -> Tile:
+    rate = _percent(now.errors, now.requests)
+    note, tone = _("%(count)s failed") % {"count": amounts.count_text(now.errors)}, "neutral"
+    if before is not None and before.requests:
+        points = rate - _percent(before.errors, before.requests)
+        change = _("%(points)s pt against %(period)s") % {"points": _signed(points, 2), "period": _period(days)}
+        note = f"{note} · {change}"
+        tone = "error" if points >= Decimal("0.01") else "success" if points <= Decimal("-0.01") else "neutral"
+    value = amounts.isolated(f"{number_format(rate, 2)}%")
+    return Tile(_("Error rate"), value, note, tone, "triangle-alert")
+
+
+def _against(now: int, before: int, days: int) -> str:
+    """How ``now`` compares with ``before``, in words."""
+    if not before:
+        return _("nothing in %(period)s") % {"period": _period(days)}
+    change = Decimal(100 * (now - before)) / before
+    decimals = 0 if abs(change) >= 100 else 1
+    return _("%(percent)s%% against %(period)s") % {"percent": _signed(change, decimals), "period": _period(days)}
+
+
+def _period(days: int) -> str:
+    return _("yesterday") if days == 1 else _("the %(days)d days before") % {"days": days}
+
+
+def _percent(part: int, whole: int) -> Decimal:
+    return Decimal(100 * part) / whole if whole else Decimal(0)
+
+
+def _signed(value: Decimal, decimals: int) -> str:
+    rounded = round(value, decimals)
+    sign = "+" if rounded > 0 else "−" if rounded < 0 else "±"
+    return f"{sign}{number_format(abs(rounded), decimals, force_grouping=True)}"
