@@ -7,4 +7,4 @@ class BillingConfig(AppConfig):
     verbose_name = _("Billing")
 
     def ready(self) -> None:
-        from billing import signals  # noqa: F401  (receivers connect on import; models must be loaded first)
+        from billing import checks, signals  # noqa: F401  (both register on import; models must be loaded first)

@@ -7,6 +7,7 @@ from django.core.mail import EmailMultiAlternatives
 from django.template.loader import render_to_string
 from django.urls import reverse
 
+from billing import links
 from billing.models import TopUp
 
 
@@ -17,6 +18,7 @@ def send_receipt(topup: TopUp, *, to: str) -> None:
         "workspace": topup.wallet.workspace,
         "billing_url": settings.SITE_URL + reverse("billing:overview"),
         "site_name": settings.SITE_NAME,
+        "receipt": links.receipt(topup),
     }
     subject = " ".join(render_to_string("emails/topup_paid.subject.txt", context).split())
     text = render_to_string("emails/topup_paid.txt", context)

@@ -7,10 +7,9 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlsplit
 from uuid import UUID
 
-from billing import stripe_api
+from billing import links
 from billing.models import TopUp
 from core import money
 from orgs.models import Workspace
@@ -67,7 +66,7 @@ def _fields(topup: TopUp) -> tuple[object, ...]:
         f"{topup.amount_cents // 100}.{topup.amount_cents % 100:02d}",
         money.credits(topup.credits_microcredits) if paid else 0,
         topup.stripe_payment_intent_id,
-        receipt_link(topup),
+        links.receipt(topup),
     )
 
 
@@ -75,11 +74,3 @@ def _line(fields: Sequence[object]) -> str:
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\r\n").writerow(fields)
     return buffer.getvalue()
-
-
-def receipt_link(topup: TopUp) -> str:
-    """Where the receipt is. The demo's own server may have moved since it wrote the link."""
-    origin = stripe_api.own_origin()
-    if not topup.receipt_url or not (topup.is_demo and origin):
-        return topup.receipt_url
-    return origin + urlsplit(topup.receipt_url).path

@@ -13,6 +13,7 @@ urlpatterns = [
     path("accounts/", include("accounts.urls")),
     path("api/", api.urls),
     path("language", set_language, name="set_language"),
+    path("", include("billing.urls")),
     path("", include("catalog.urls")),
     path("", include("console.urls")),
     path("", include("usage.urls")),
