@@ -68,3 +68,8 @@ addEventListener("pagehide", () => document.querySelector("dialog.drawer-dialog[
 document.addEventListener("click", (event) => {
   event.target.closest("[data-dismiss]")?.closest("[data-dismissable]")?.remove();
 });
+
+// A row of tabs wider than the screen starts at the one that is open.
+document.querySelectorAll(".tabbar [aria-current]").forEach((tab) => {
+  tab.scrollIntoView({ block: "nearest", inline: "center" });
+});

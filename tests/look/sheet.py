@@ -12,6 +12,7 @@ from django.shortcuts import render
 
 CREDIT = 1_000_000
 MODELS = ["claude-sonnet-4-6", "gpt-5.5", "gemini-3.1-pro", "gpt-image-2", "kling-v3", "other (9)"]
+CENTS = [12093, 7821, 5118, 3677, 2427, 1239]
 
 
 class SampleForm(forms.Form):
@@ -40,34 +41,49 @@ def _keys() -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _figures() -> dict[str, Any]:
+def _daily() -> dict[str, Any]:
     dice = random.Random(7)
     days = [(date(2026, 4, 11) + timedelta(days=at)).isoformat() for at in range(30)]
     bars = [
-        {"type": "bar", "name": name, "x": days, "y": [round(dice.uniform(0.6, 1.4) * (3.2 - index / 2), 2) for _ in days],
-         "hovertemplate": "%{x|%b %-d}: %{y:$.2f}"}
+        {
+            "type": "bar",
+            "name": name,
+            "x": days,
+            "y": [round(dice.uniform(0.6, 1.4) * (3.2 - index / 2), 2) for _ in days],
+            "hovertemplate": "%{x|%b %-d}: %{y:$.2f}",
+        }
         for index, name in enumerate(MODELS)
-    ]  # fmt: skip
-    daily = {
-        "data": bars,
-        "layout": {
-            "barmode": "stack", "bargap": 0.25, "barcornerradius": 3, "showlegend": False, "meta": {"rest": [MODELS[-1]]},
-            "xaxis": {"tickformat": "%b %-d", "showgrid": False}, "yaxis": {"tickprefix": "$", "nticks": 5},
-        },
-    }  # fmt: skip
-    share = {
-        "data": [
-            {
-                "type": "pie", "labels": MODELS, "values": [120.93, 78.21, 51.18, 36.77, 24.27, 12.39], "hole": 0.66,
-                "sort": False, "direction": "clockwise", "textinfo": "none", "hovertemplate": "%{label}: %{value:$.2f}",
-            }
-        ],
-        "layout": {
-            "showlegend": False, "meta": {"rest": [MODELS[-1]]}, "margin": {"t": 4, "b": 4, "l": 4, "r": 4},
-            "annotations": [{"text": "$324", "showarrow": False, "font": {"size": 20}}],
-        },
-    }  # fmt: skip
-    return {"daily": daily, "share": share}
+    ]
+    layout = {
+        "barmode": "stack",
+        "bargap": 0.25,
+        "barcornerradius": 3,
+        "showlegend": False,
+        "meta": {"rest": [MODELS[-1]]},
+        "xaxis": {"tickformat": "%b %-d", "showgrid": False},
+        "yaxis": {"tickprefix": "$", "nticks": 5},
+    }
+    return {"data": bars, "layout": layout}
+
+
+def _share() -> dict[str, Any]:
+    pie = {
+        "type": "pie",
+        "labels": MODELS,
+        "values": [cents / 100 for cents in CENTS],
+        "hole": 0.66,
+        "sort": False,
+        "direction": "clockwise",
+        "textinfo": "none",
+        "hovertemplate": "%{label}: %{value:$.2f}",
+    }
+    layout = {
+        "showlegend": False,
+        "meta": {"rest": [MODELS[-1]]},
+        "margin": {"t": 4, "b": 4, "l": 4, "r": 4},
+        "annotations": [{"text": "$324", "showarrow": False, "font": {"size": 20}}],
+    }
+    return {"data": [pie], "layout": layout}
 
 
 def _log() -> list[dict[str, Any]]:
@@ -85,10 +101,15 @@ def _log() -> list[dict[str, Any]]:
 
 def sheet(request: HttpRequest) -> HttpResponse:
     """Every component on one page, with a form that has come back with errors."""
-    form = SampleForm({"name": "prod-eu", "email": "not an address", "agree": ""})
-    shares = zip(MODELS, [12093, 7821, 5118, 3677, 2427, 1239], ["37.4%", "24.2%", "15.8%", "11.4%", "7.5%", "3.8%"], strict=True)
     values = {
-        "keys": _keys(), "log": _log(), "form": form, "amounts": [(dollars, dollars * 100 * CREDIT) for dollars in (2, 10, 50, 200)],
-        "shares": [(name, cents * CREDIT, percent) for name, cents, percent in shares], **_figures(),
-    }  # fmt: skip
+        "keys": _keys(),
+        "log": _log(),
+        "form": SampleForm({"name": "prod-eu", "email": "not an address", "agree": ""}),
+        "amounts": [(dollars, dollars * 100 * CREDIT) for dollars in (2, 10, 50, 200)],
+        "shares": [
+            (name, cents * CREDIT, f"{cents / sum(CENTS):.1%}") for name, cents in zip(MODELS, CENTS, strict=True)
+        ],
+        "daily": _daily(),
+        "share": _share(),
+    }
     return render(request, "look/sheet.html", values)
