@@ -76,6 +76,9 @@ MIDDLEWARE = [
     "core.middleware.ErrorsMiddleware",
 ]
 
+#: On the gateway face: async-only, and empty unless an installation needs one. Each costs every call.
+GATEWAY_MIDDLEWARE: list[str] = []
+
 ROOT_URLCONF = "hypereal_site.urls"
 GATEWAY_URLCONF = "hypereal_site.urls_gateway"
 ASGI_APPLICATION = "hypereal_site.asgi.application"

@@ -1,0 +1,75 @@
+"""Which functions speak to an upstream: one small table by endpoint kind and the provider's adapter word."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from upstreams import chat_collect, openai
+from upstreams.errors import UpstreamError
+from upstreams.wire import Target, UpstreamRequest, Usage
+
+
+class Relay(Protocol):
+    """One stream on its way through; see `upstreams.chat_relay.Relay`."""
+
+    first_content_seen: bool
+    finished: bool
+    done: bool
+    error: UpstreamError | None
+    usage: Usage | None
+
+    def feed(self, chunk: bytes) -> list[bytes]: ...
+
+    def end_of_stream(self) -> list[bytes]: ...
+
+    def close(self, usage: Usage | None = None) -> list[bytes]: ...
+
+    @property
+    def output_tokens_estimate(self) -> int: ...
+
+    @property
+    def identity(self) -> Mapping[str, Any]: ...
+
+    def billable_usage(self, input_estimate: int) -> Usage: ...
+
+
+class BuildRequest(Protocol):
+    def __call__(self, target: Target, fields: Mapping[str, msgspec.Raw], *, stream: bool) -> UpstreamRequest: ...
+
+
+class Complete(Protocol):
+    def __call__(self, body: bytes, *, input_estimate: int, secret: str, known: bytes) -> Usage: ...
+
+
+class Collect(Protocol):
+    def __call__(self, stream: bytes, *, secret: str, known: bytes) -> bytes: ...
+
+
+class OpenRelay(Protocol):
+    def __call__(self, *, client_wants_usage: bool, secret: str, known: bytes) -> Relay: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """The few functions by which one wire format is spoken to a provider. All pure."""
+
+    build_request: BuildRequest
+    complete: Complete
+    collect: Collect
+    as_stream: Callable[[bytes], bytes]
+    relay: OpenRelay
+
+
+ADAPTERS: Final[Mapping[tuple[str, str], Adapter]] = {
+    ("chat", "openai"): Adapter(
+        build_request=openai.build_request,
+        complete=openai.complete,
+        collect=chat_collect.collect,
+        as_stream=chat_collect.as_stream,
+        relay=openai.Relay,
+    ),
+}

@@ -1,0 +1,54 @@
+"""What the handler must know of a view before it reads a body: methods, key, format of errors."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+from django.http import HttpResponse
+
+from gateway.dialects.base import Dialect
+from gateway.dialects.openai_chat import DIALECT as OPENAI
+from gateway.request import Answer, StreamAnswer
+
+View = Callable[..., Awaitable[Answer | StreamAnswer | HttpResponse]]
+
+_ATTRIBUTE: Final = "gateway_endpoint"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """``kind`` is the word in the log for a billable endpoint, empty for a free one."""
+
+    methods: frozenset[str]
+    kind: str = ""
+    dialect: Dialect = OPENAI
+    needs_key: bool = True
+    #: Google's clients send the key in the query; nowhere else may one stand there.
+    key_in_query: bool = False
+
+
+#: For addresses that nothing answers at.
+NOWHERE: Final = Endpoint(frozenset(), needs_key=False)
+
+
+def endpoint(
+    *methods: str, kind: str = "", dialect: Dialect = OPENAI, needs_key: bool = True, key_in_query: bool = False
+) -> Callable[[View], Callable[..., Any]]:
+    """Declares a gateway view."""
+    declared = Endpoint(frozenset(methods), kind, dialect, needs_key, key_in_query)
+
+    def mark(view: View) -> Callable[..., Any]:
+        setattr(view, _ATTRIBUTE, declared)
+        return view
+
+    return mark
+
+
+def of(view: Callable[..., Any]) -> Endpoint:
+    """What was declared. Raises LookupError for a view without a declaration: it must not be routed here."""
+    declared = getattr(view, _ATTRIBUTE, None)
+    if declared is None:
+        raise LookupError(f"{view!r} is no gateway endpoint")
+    return cast(Endpoint, declared)

@@ -1,0 +1,206 @@
+"""The way of a paid call, whatever its format: understand, resolve, count, reserve, run, answer."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+from catalog import resolve
+from catalog.entries import ModelEntry, Snapshot, TargetEntry
+from core import money, secrets
+from core.errors import Conflict, InternalError, InvalidRequest, Overloaded, ProductError, RateLimited
+from gateway.adapters import ADAPTERS
+from gateway.dialects.base import Call, Dialect
+from gateway.meter import Meter
+from gateway.pump import StreamRun, Ticket, WholeRun
+from gateway.request import Answer, GatewayRequest, RawHeaders, StreamAnswer
+from gateway.runtime import Runtime
+from idempotency import replay
+from idempotency.replay import Hashes
+from usage.items import Admit, Admitted, Claim, LogRow, Record, Refused, Replay
+
+T = TypeVar("T")
+
+_LOGGED_MODEL: Final = re.compile(r"[\w.:/@-]{1,120}", re.ASCII)
+
+
+async def serve(request: GatewayRequest, dialect: Dialect) -> Answer | StreamAnswer:
+    """One call to its answer, or to the beginning of its stream. Raises the ProductError that the caller gets.
+
+    The request is counted before it is judged, so that malformed ones have their limit too.
+    """
+    runtime, key = request.runtime, request.key
+    call, problem = await _parse(request, dialect)
+    await count(request)
+    if problem is not None:
+        raise problem
+    assert call is not None
+    entry, chain = _resolve(runtime.catalog.snapshot, call)
+    request.model = entry.slug
+    key.check_model(entry.slug)
+    _check_service_tier(call, entry)
+    name = replay.presented(request.raw_headers)
+    hashes = None
+    if name is not None:
+        hashes = await _heavy(runtime, call, replay.hashes, name, "POST", request.path, call.body)
+    meter = await _heavy(runtime, call, Meter.of, call, entry, runtime.limits)
+    admission = await _admit(request, call, entry, meter, hashes)
+    if isinstance(admission, Replay):
+        return _again(admission)
+    request.logged = True  # by the run, from here on
+    ticket = Ticket(
+        request.id, request.started, key, call, entry, chain, meter, dialect, hashes, request.caller_is_gone
+    )
+    if call.stream:
+        return _stream(StreamRun(runtime, ticket, request.drop_connection))
+    return await _whole(WholeRun(runtime, ticket))
+
+
+async def count(request: GatewayRequest) -> None:
+    """Take one request off the allowance of whoever owns the key. Raises RateLimited."""
+    allowance = await request.runtime.limiter.take(str(request.key.workspace_id))
+    request.allowance = allowance
+    if not allowance.allowed:
+        raise RateLimited(
+            f"More than {allowance.limit} requests in this minute. Wait {allowance.retry_after} seconds.",
+            retry_after=allowance.retry_after,
+        )
+
+
+def record_refusal(request: GatewayRequest, endpoint: str, error: ProductError, latency_ms: int) -> None:
+    """The log row of a call that was refused before it had a hold."""
+    key = request.key
+    request.runtime.committer.submit_nowait(
+        Record(
+            LogRow(
+                request_id=request.id,
+                workspace_id=key.workspace_id,
+                endpoint=endpoint,
+                model=request.model,
+                status=error.status,
+                latency_ms=latency_ms,
+                user_id=key.user_id,
+                key_id=key.id,
+                key_name=key.name,
+                error_type=error.type,
+                stream=request.stream,
+            )
+        )
+    )
+
+
+async def _parse(request: GatewayRequest, dialect: Dialect) -> tuple[Call | None, ProductError | None]:
+    """The call, or what is wrong with the body."""
+    body = request.body
+    try:
+        if len(body) > request.runtime.limits.parse_in_thread_bytes:
+            call = await asyncio.to_thread(dialect.parse, body)
+        else:
+            call = dialect.parse(body)
+    except InvalidRequest as error:
+        return None, error
+    request.stream = call.stream
+    if _LOGGED_MODEL.fullmatch(call.model):  # what a caller sends as a name may be anything: the log keeps only names
+        request.model = call.model
+    return call, None
+
+
+def _resolve(snapshot: Snapshot, call: Call) -> tuple[ModelEntry, list[TargetEntry]]:
+    if call.model:
+        entry = resolve.find(snapshot, call.model, call.kind)
+    else:
+        entry = resolve.find_by_intent(snapshot, call.intent, call.kind)
+    chain = [target for target in entry.chain(call.kind) if (call.kind, target.target.adapter) in ADAPTERS]
+    if not chain:
+        raise Overloaded(f"No provider serves {entry.slug} at this moment.", headers={"Retry-After": "60"})
+    return entry, chain
+
+
+def _check_service_tier(call: Call, entry: ModelEntry) -> None:
+    """A speed class that has no price of its own can't be billed, so it is not passed on."""
+    assert entry.price is not None
+    if not entry.price.rates.knows_service_tier(call.service_tier):
+        known = ["auto", "default", *(tier.name for tier in entry.price.rates.service_tiers)]
+        raise InvalidRequest(
+            f"The service_tier is not offered for {entry.slug}.",
+            param="service_tier",
+            code="service_tier_not_offered",
+            extra={"available_service_tiers": known},
+        )
+
+
+async def _admit(
+    request: GatewayRequest, call: Call, entry: ModelEntry, meter: Meter, hashes: Hashes | None
+) -> Admitted | Replay:
+    """Reserve what the call may cost. Raises what refuses it."""
+    runtime, key = request.runtime, request.key
+    claim = Claim(hashes.key, hashes.request, call.stream) if hashes is not None else None
+    result = await runtime.committer.submit(
+        Admit(
+            hold_id=request.id,
+            workspace_id=key.workspace_id,
+            key_id=key.id,
+            amount_microcredits=meter.reserved_microcredits,
+            owner_id=runtime.committer.owner_id,
+            endpoint=call.kind,
+            model=entry.slug,
+            price_id=meter.price_id,
+            min_balance_microcredits=runtime.limits.min_balance_microcredits,
+            claim=claim,
+        )
+    )
+    if isinstance(result, Refused):
+        raise result.error()
+    if isinstance(result, Admitted | Replay):
+        return result
+    raise InternalError("Something went wrong on our side.")
+
+
+async def _whole(run: WholeRun) -> Answer:
+    whole = await run.answer
+    headers = _served(run.ticket.entry, whole.entry, whole.attempts)
+    headers.append((b"x-hypereal-credits", str(money.credits(whole.charged_microcredits)).encode()))
+    return Answer(200, whole.body, headers)
+
+
+def _stream(run: StreamRun) -> StreamAnswer:
+    def headers() -> RawHeaders:
+        if run.opened is None:  # only a keep-alive so far
+            return [(b"x-hypereal-model", run.ticket.entry.slug.encode("latin-1"))]
+        return _served(run.ticket.entry, run.opened.entry, run.trail.attempts)
+
+    return StreamAnswer(run.pipe, headers, run.ticket.dialect.stream_content_type, run.caller_left)
+
+
+def _served(model: ModelEntry, entry: TargetEntry, attempts: int) -> RawHeaders:
+    headers = [
+        (b"x-hypereal-provider", entry.target.provider.encode("latin-1")),
+        (b"x-hypereal-model", model.slug.encode("latin-1")),
+        (b"x-hypereal-attempts", b"%d" % attempts),
+    ]
+    if entry.sandbox:
+        headers.append((b"x-hypereal-sandbox", b"1"))
+    return headers
+
+
+def _again(stored: Replay) -> Answer:
+    """The first call's answer once more, under its id."""
+    try:
+        body = replay.unseal(stored.sealed_body)
+    except secrets.Unreadable:
+        raise Conflict(
+            f"This Idempotency-Key was used before, and its stored answer ({stored.request_id}) can no longer be read.",
+            param="Idempotency-Key",
+            extra={"request_id": str(stored.request_id)},
+        ) from None
+    headers = [(b"x-request-id", str(stored.request_id).encode()), (b"idempotency-replayed", b"true")]
+    return Answer(stored.status, body, headers, stored.content_type.encode("latin-1"))
+
+
+async def _heavy(runtime: Runtime, call: Call, work: Callable[..., T], *args: Any) -> T:
+    """Work over the whole body: in a thread where the body is large."""
+    if len(call.body) > runtime.limits.parse_in_thread_bytes:
+        return await asyncio.to_thread(work, *args)
+    return work(*args)

@@ -1,0 +1,151 @@
+"""One attempt at one target: send, read, and tell success from failure. What comes after is the pump's business."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+from catalog.entries import TargetEntry
+from gateway.adapters import ADAPTERS, Adapter, Relay
+from gateway.dialects.base import Call
+from gateway.limits import Limits
+from upstreams import classify
+from upstreams.client import Pool, Response
+from upstreams.errors import ConnectionLost, TargetUnusable
+from upstreams.wire import Timeouts, UpstreamRequest, Usage
+
+T = TypeVar("T")
+
+_MOST_ERROR_BYTES: Final = 1024 * 1024
+_SSE_BEGINNINGS: Final = (b"data:", b"event:", b": ", b":\n", b"id:", b"retry:")
+
+
+@dataclass(slots=True)
+class Opened:
+    """A stream that has come to its first content, or to its orderly end."""
+
+    entry: TargetEntry
+    response: Response = field(repr=False)
+    relay: Relay = field(repr=False)
+    #: What may be sent already.
+    first: list[bytes] = field(repr=False)
+    #: Whether the upstream has nothing more to say.
+    ended: bool = False
+
+
+@dataclass(slots=True)
+class Completed:
+    """A whole answer."""
+
+    entry: TargetEntry
+    body: bytes = field(repr=False)
+    usage: Usage
+
+
+class Exchange:
+    """Sends one call, in the words that each target understands."""
+
+    __slots__ = ("_call", "_input_estimate", "_limits", "_pool", "sent")
+
+    def __init__(self, pool: Pool, call: Call, limits: Limits, input_estimate: Callable[[], int]) -> None:
+        self._pool = pool
+        self._call = call
+        self._limits = limits
+        self._input_estimate = input_estimate
+        #: Whether a target was handed the call and has not failed it: then somebody may be working on it.
+        self.sent = False
+
+    async def complete(self, entry: TargetEntry, timeouts: Timeouts) -> Completed:
+        """The whole answer as JSON, collected where the upstream streams although it was not asked to."""
+        call, adapter, secret = self._call, self._adapter(entry), entry.target.secret
+        with await self._send(entry, adapter, timeouts) as response:
+            body = await response.read(self._limits.max_answer_bytes)
+            kind = response.headers.get("content-type", "")
+        if "event-stream" in kind or ("json" not in kind and body.lstrip()[:8].startswith(_SSE_BEGINNINGS)):
+            body = await self._run(adapter.collect, body, secret)
+        estimate = 0 if b'"usage"' in body else self._input_estimate()
+        usage = adapter.complete(body, input_estimate=estimate, secret=secret, known=call.body)
+        if usage.estimated and not estimate:
+            usage = adapter.complete(body, input_estimate=self._input_estimate(), secret=secret, known=call.body)
+        return Completed(entry, body, usage)
+
+    async def open(self, entry: TargetEntry, timeouts: Timeouts) -> Opened:
+        """A stream up to its first content: until then another target may still take over."""
+        call, adapter, target = self._call, self._adapter(entry), entry.target
+        response = await self._send(entry, adapter, timeouts)
+        try:
+            relay = adapter.relay(client_wants_usage=call.wants_usage, secret=target.secret, known=call.body)
+            opened = Opened(entry, response, relay, [])
+            chunk = await response.receive()
+            if _is_whole_json(response.headers.get("content-type", ""), chunk):
+                await self._unfold(opened, adapter, chunk)
+            else:
+                _feed(opened, chunk)
+            while not _stands(opened):
+                _feed(opened, await response.receive())
+        except BaseException:
+            response.close()
+            raise
+        return opened
+
+    async def _unfold(self, opened: Opened, adapter: Adapter, chunk: bytes) -> None:
+        """A target that answers in one piece although a stream was asked for."""
+        body = chunk + await opened.response.read(self._limits.max_answer_bytes)
+        adapter.complete(body, input_estimate=0, secret=opened.entry.target.secret, known=self._call.body)
+        opened.first += opened.relay.feed(adapter.as_stream(body))
+        opened.ended = True
+
+    async def _send(self, entry: TargetEntry, adapter: Adapter, timeouts: Timeouts) -> Response:
+        call, target = self._call, entry.target
+        try:
+            request: UpstreamRequest = adapter.build_request(target, call.fields, stream=call.stream)
+            self.sent = True
+            response = await self._pool.send(request, timeouts)
+        except ValueError:
+            self.sent = False
+            raise TargetUnusable("the target's settings make no request") from None
+        except Exception:
+            self.sent = False
+            raise
+        if response.status != 200:
+            self.sent = False
+            with response:
+                body = await response.read(_MOST_ERROR_BYTES)
+            raise classify.refuse(response.status, response.headers, body, secret=target.secret, known=call.body)
+        return response
+
+    def _adapter(self, entry: TargetEntry) -> Adapter:
+        return ADAPTERS[self._call.kind, entry.target.adapter]
+
+    async def _run(self, collect: Callable[..., T], body: bytes, secret: str) -> T:
+        if len(body) > self._limits.parse_in_thread_bytes:
+            return await asyncio.to_thread(collect, body, secret=secret, known=self._call.body)
+        return collect(body, secret=secret, known=self._call.body)
+
+
+def _feed(opened: Opened, chunk: bytes) -> None:
+    if chunk:
+        opened.first += opened.relay.feed(chunk)
+    else:
+        opened.first += opened.relay.end_of_stream()
+        opened.ended = True
+
+
+def _stands(opened: Opened) -> bool:
+    """Whether the stream has begun. Raises what broke it: nothing has gone out yet, so another target may serve."""
+    relay = opened.relay
+    if relay.error is not None:
+        raise relay.error
+    if relay.first_content_seen or relay.finished:
+        return True
+    if opened.ended:
+        raise ConnectionLost("the upstream's stream ended before it came to its content")
+    return False
+
+
+def _is_whole_json(content_type: str, chunk: bytes) -> bool:
+    if "event-stream" in content_type:
+        return False
+    return "json" in content_type or chunk.lstrip()[:1] == b"{"

@@ -1,0 +1,85 @@
+"""What a call may use up, what it reserves for that, and what it cost. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from catalog import pricing
+from catalog.entries import ModelEntry, PriceEntry
+from gateway.dialects.base import Call
+from gateway.limits import Limits
+from upstreams import estimate
+from upstreams.wire import Usage
+
+
+class Meter:
+    """One call's reservation and its growth.
+
+    A call that is answered in one piece reserves its whole output ceiling. A stream reserves a step of it and more when
+    half of the last step is used, so that a large ceiling does not lock a small wallet out.
+    """
+
+    __slots__ = ("_body", "_input_tokens", "_rates", "_step", "_tiers", "ceiling_tokens", "granted_tokens", "price_id")
+
+    def __init__(self, call: Call, price: PriceEntry, input_tokens: int, ceiling_tokens: int, step_tokens: int) -> None:
+        self._rates = price.rates
+        self.price_id = price.id
+        self._input_tokens = input_tokens
+        self._body = call.body
+        self._tiers = (call.service_tier,) if call.service_tier else ()
+        self._step = step_tokens
+        self.ceiling_tokens = ceiling_tokens
+        #: Output tokens that the hold covers.
+        self.granted_tokens = min(ceiling_tokens, step_tokens) if call.stream else ceiling_tokens
+
+    @classmethod
+    def of(cls, call: Call, entry: ModelEntry, limits: Limits) -> Meter:
+        """The meter of a call to a priced model. Weighs the body, which takes a while for megabytes."""
+        assert entry.price is not None
+        input_tokens = estimate.ceiling_input_tokens(call.body)
+        return cls(call, entry.price, input_tokens, output_ceiling(call, entry, limits), limits.step_output_tokens)
+
+    @property
+    def reserved_microcredits(self) -> int:
+        """What the hold must be for the tokens granted so far."""
+        return pricing.ceiling(self._rates, self._input_tokens, self.granted_tokens, self._tiers)
+
+    @property
+    def extend_above_tokens(self) -> int:
+        """With more output tokens than this the hold should grow: half of the last step, or all of the ceiling."""
+        if self.granted_tokens < self.ceiling_tokens:
+            return self.granted_tokens - self._step // 2
+        return self.granted_tokens
+
+    @property
+    def next_microcredits(self) -> int:
+        """What the hold must be with one step more."""
+        return pricing.ceiling(self._rates, self._input_tokens, self.granted_tokens + self._step, self._tiers)
+
+    def extended(self) -> None:
+        """The hold has grown by one step."""
+        self.granted_tokens += self._step
+
+    def input_estimate(self) -> int:
+        """Input tokens to bill where the upstream gives no count."""
+        return estimate.estimate_input_tokens(self._body)
+
+    def charge(self, usage: Usage) -> pricing.Charge:
+        """What the usage costs."""
+        return pricing.charge(self._rates, usage)
+
+    def saved_microcredits(self, usage: Usage, charged_microcredits: int) -> int:
+        """What the prompt cache saved: the same tokens at the full input rate, less the charge. Never negative."""
+        if not usage.cached_input_tokens:
+            return 0
+        uncached = replace(usage, cached_input_tokens=0, cache_write_5m_tokens=0, cache_write_1h_tokens=0)
+        return max(0, self.charge(uncached).amount_microcredits - charged_microcredits)
+
+
+def output_ceiling(call: Call, entry: ModelEntry, limits: Limits) -> int:
+    """Output tokens that the call can't exceed: what it names, no more than the model can do, all choices together."""
+    most = entry.max_output_tokens * call.choices if entry.max_output_tokens else None
+    if call.output_ceiling is not None:
+        return call.output_ceiling if most is None else min(call.output_ceiling, most)
+    one = entry.default_max_output_tokens or entry.max_output_tokens or limits.default_output_tokens
+    return one * call.choices

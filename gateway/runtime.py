@@ -1,0 +1,178 @@
+"""What a gateway has one of per event loop: pool, committer, directory, limiter, breaker, catalog, open calls."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
+
+from django.conf import settings
+from django.db import connections
+from psycopg.conninfo import make_conninfo
+
+from catalog.models import CHANNEL as CATALOG_CHANNEL
+from core.body import InFlight
+from core.errors import Overloaded
+from core.ratelimit import Limiter
+from gateway.breaker import Breaker
+from gateway.catalog_cache import CatalogCache
+from gateway.failover import Failover
+from gateway.limits import Limits
+from gateway.notices import Notices
+from keys.directory import CHANNEL as KEYS_CHANNEL
+from keys.directory import Directory
+from upstreams.client import Pool
+from usage.committer import Committer
+from usage.items import Item
+
+if TYPE_CHECKING:
+    from gateway.pump import Run
+
+logger = logging.getLogger(__name__)
+
+_TICK_SECONDS: Final = 0.02
+
+
+class Runtime:
+    """Everything that calls share. Made and closed on the loop that uses it."""
+
+    def __init__(self, limits: Limits, dsn: str, redis_url: str | None, *, rate_limit: int) -> None:
+        self.limits = limits
+        self.pool = Pool()
+        self.committer = Committer(
+            dsn, durable=settings.COMMIT_MODE != "fast", heartbeat_seconds=settings.HOLD_HEARTBEAT_SECONDS
+        )
+        self.directory = Directory(dsn, ttl_seconds=limits.directory_ttl_seconds)
+        self.limiter = Limiter(redis_url, rate_limit)
+        self.failover = Failover(Breaker(limits), limits)
+        self.catalog = CatalogCache()
+        self.bodies = InFlight(limits.max_body_bytes_in_flight)
+        self.runs: set[Run] = set()
+        #: Requests between their arrival and the last byte of their answer.
+        self.open_requests = 0
+        self.draining = False
+        self._notices = Notices(
+            dsn,
+            {KEYS_CHANNEL: self.directory.forget, CATALOG_CHANNEL: self.catalog.refresh},
+            on_gap=self._forget_all,
+        )
+
+    @classmethod
+    def from_settings(cls) -> Runtime:
+        """The installation's own."""
+        return cls(
+            Limits.from_settings(), database_dsn(), settings.REDIS_URL, rate_limit=settings.RATE_LIMIT_PER_MINUTE
+        )
+
+    async def start(self) -> None:
+        """Read the catalog, start the committer, listen. Raises what reading the catalog raises."""
+        await self.catalog.start()
+        self.committer.start()
+        self._notices.start()
+
+    async def write(self, item: Item) -> bool:
+        """Hand ``item`` to the books and wait, at most `settle_wait_seconds`. False: it is not written yet."""
+        future = self.committer.submit(item)
+        done, _ = await asyncio.wait((future,), timeout=self.limits.settle_wait_seconds)
+        if not done:
+            future.add_done_callback(_heed)
+            return False
+        return _heed(future)
+
+    async def drain(self) -> None:
+        """Refuse new calls, let open ones end, end what is left after `drain_seconds` in its own format."""
+        self.draining = True
+        await self._until_idle(self.limits.drain_seconds)
+        if self.runs:
+            logger.warning("%d calls are ended by the shutdown", len(self.runs))
+        for run in list(self.runs):
+            run.interrupt(shutting_down())
+        await self._until_idle(self.limits.abort_seconds)
+
+    async def close(self) -> None:
+        """Write what is left and let go of every connection."""
+        self.draining = True
+        for run in list(self.runs):
+            run.interrupt(shutting_down())
+        if self.runs:
+            await asyncio.wait([run.task for run in self.runs], timeout=self.limits.abort_seconds)
+        await self._notices.close()
+        await self.catalog.close()
+        await self.committer.close()
+        await self.directory.close()
+        await self.limiter.close()
+        await self.pool.aclose()
+
+    async def _until_idle(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while (self.runs or self.open_requests) and loop.time() < end:  # noqa: ASYNC110  (two counts, once in a life)
+            await asyncio.sleep(_TICK_SECONDS)
+
+    def _forget_all(self) -> None:
+        self.directory.forget()
+        self.catalog.refresh()
+
+
+def shutting_down() -> Overloaded:
+    """What callers are told while the process ends."""
+    return Overloaded("This server is shutting down. Try again.", headers={"Retry-After": "1"})
+
+
+def database_dsn() -> str:
+    """Django's default database as a connection string for threads and tasks that own their connection."""
+    chosen: dict[str, Any] = connections["default"].settings_dict
+    words = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST", "port": "PORT"}
+    options = {name: value for name, value in chosen.get("OPTIONS", {}).items() if isinstance(value, str | int)}
+    values = {word: chosen[name] for word, name in words.items() if chosen.get(name)}
+    return make_conninfo(**{**options, **values, "application_name": "hypereal-gateway"})
+
+
+_runtimes: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[Runtime]] = WeakKeyDictionary()
+
+
+def running() -> Runtime | None:
+    """The runtime of the running event loop, None while there is none that stands."""
+    task = _runtimes.get(asyncio.get_running_loop())
+    return task.result() if task is not None and task.done() and task.exception() is None else None
+
+
+async def ensure() -> Runtime:
+    """The runtime of the running event loop, started now if need be. Raises Overloaded where it can't start."""
+    loop = asyncio.get_running_loop()
+    task = _runtimes.get(loop)
+    if task is None or (task.done() and task.exception() is not None):
+        task = _runtimes[loop] = loop.create_task(_started())
+    try:
+        return await asyncio.shield(task)
+    except Exception as error:
+        logger.error("the gateway can't start: %s", type(error).__name__)
+        raise Overloaded("The gateway is starting. Try again shortly.", headers={"Retry-After": "2"}) from None
+
+
+async def shut() -> None:
+    """Close the runtime of the running event loop, if there is one."""
+    task = _runtimes.pop(asyncio.get_running_loop(), None)
+    if task is not None and task.done() and not task.cancelled() and task.exception() is None:
+        await task.result().close()
+
+
+async def _started() -> Runtime:
+    runtime = Runtime.from_settings()
+    await runtime.start()
+    return runtime
+
+
+def _heed(future: asyncio.Future[Any]) -> bool:
+    """Whether the item was written; what went wrong is said once, not raised into an answer that is ready."""
+    if future.cancelled():
+        return False
+    error = future.exception()
+    if error is not None:
+        logger.error("an item of the books failed: %s", type(error).__name__)
+    return error is None
+
+
+__all__: Sequence[str] = ("Runtime", "database_dsn", "ensure", "running", "shut", "shutting_down")

@@ -1,0 +1,59 @@
+"""One short function an endpoint. By the time they run, key and body have been checked by the handler."""
+
+from __future__ import annotations
+
+from catalog import listing
+from core.errors import InvalidRequest, NotFound, UpgradeRequired
+from gateway import engine
+from gateway.dialects import openai_chat
+from gateway.endpoints import endpoint
+from gateway.request import Answer, GatewayRequest, StreamAnswer
+
+_ANTHROPIC = b"anthropic-version"
+
+
+@endpoint("POST", kind=openai_chat.DIALECT.kind, dialect=openai_chat.DIALECT)
+async def chat_completions(request: GatewayRequest) -> Answer | StreamAnswer:
+    """``POST /chat/completions``"""
+    return await engine.serve(request, openai_chat.DIALECT)
+
+
+@endpoint("GET")
+async def models(request: GatewayRequest) -> Answer:
+    """``GET /models``, in the shape that the client's headers ask for."""
+    snapshot = request.runtime.catalog.snapshot
+    if _ANTHROPIC not in request.raw_headers:
+        return Answer.of(listing.openai_list(snapshot))
+    return Answer.of(
+        listing.anthropic_list(
+            snapshot,
+            limit=_limit(request.GET.get("limit")),
+            after_id=request.GET.get("after_id"),
+            before_id=request.GET.get("before_id"),
+        )
+    )
+
+
+@endpoint("GET")
+async def model(request: GatewayRequest, name: str) -> Answer:
+    """``GET /models/{id}``"""
+    snapshot = request.runtime.catalog.snapshot
+    if _ANTHROPIC in request.raw_headers:
+        return Answer.of(listing.anthropic_model(snapshot, name))
+    return Answer.of(listing.openai_model(snapshot, name))
+
+
+@endpoint("GET", needs_key=False)
+async def responses_socket(request: GatewayRequest) -> Answer:
+    """``GET /responses``: Codex asks for a WebSocket first and takes 426 as "use HTTP" at once."""
+    if b"websocket" in request.raw_headers.get(b"upgrade", b"").lower():
+        raise UpgradeRequired("WebSockets are not served here. Use HTTP.", headers={"Upgrade": "HTTP/1.1"})
+    raise NotFound("There is nothing at this address.")
+
+
+def _limit(text: str | None) -> int:
+    if text is None:
+        return listing.ANTHROPIC_DEFAULT_LIMIT
+    if not text.isdigit() or len(text) > 6:
+        raise InvalidRequest(f"limit must lie between 1 and {listing.ANTHROPIC_MOST}.", param="limit")
+    return int(text)
