@@ -31,6 +31,7 @@ from core import errors, ids
 from core.logs import scrub
 
 log = logging.getLogger(__name__)
+logging.getLogger("stripe").setLevel(logging.WARNING)  # it tells of every request; we tell what went wrong
 
 #: The version our code was written against. The webhook endpoint at Stripe is set to the same one.
 API_VERSION: Final = "2026-10-28.endive"

@@ -77,7 +77,7 @@ class Account:
         """End an open session. Raises Refused for one that has ended."""
         if session["status"] != "open":
             raise Refused(
-                f"Only Checkout Sessions with a status in [\"open\"] can be expired. This Checkout Session has a status"
+                f'Only Checkout Sessions with a status in ["open"] can be expired. This Checkout Session has a status'
                 f" of `{session['status']}`."
             )
         session.update(status="expired", url=None)

@@ -62,6 +62,9 @@ class Route:
     pattern: re.Pattern[str]
     params: Any
     handler: Handler
+    #: The kind of object it answers with, or lists.
+    kind: str
+    is_list: bool = False
 
 
 class Api:
@@ -106,6 +109,8 @@ class Api:
         if (stored := self._stored(key, fingerprint)) is not None:
             return stored, {"idempotent-replayed": "true"}
         params = checked(decode(form), route.params)
+        for wish in params.get("expand", []):  # before anything is made
+            _check_wish(wish, route)
         result = route.handler(self, match["id"] if "id" in match.groupdict() else "", params)
         body: Object = json.loads(json.dumps(self._expanded(result, params.get("expand", []))))
         if key:
@@ -167,26 +172,17 @@ class Api:
     def _expanded(self, result: Object, wanted: list[str]) -> Object:
         for wish in wanted:
             steps = wish.split(".")
-            if len(steps) > MAX_EXPANSION:
-                raise Refused("You cannot expand more than 4 levels of a property.", param="expand")
             if result["object"] == "list":
-                if steps[0] != "data":
-                    raise _not_expandable(wish)
-                result = {**result, "data": [self._with(one, steps[1:], wish) for one in result["data"]]}
+                result = {**result, "data": [self._with(one, steps[1:]) for one in result["data"]]}
             else:
-                result = self._with(result, steps, wish)
+                result = self._with(result, steps)
         return result
 
-    def _with(self, one: Object, steps: list[str], wish: str) -> Object:
-        if not steps:
-            return one
-        if steps[0] not in EXPANDABLE.get(one["object"], {}):
-            raise _not_expandable(wish)
-        value = one[steps[0]]
-        if value is None:
+    def _with(self, one: Object, steps: list[str]) -> Object:
+        if not steps or (value := one[steps[0]]) is None:
             return one
         inner = value if isinstance(value, dict) else self.find(EXPANDABLE[one["object"]][steps[0]], value)
-        return {**one, steps[0]: self._with(inner, steps[1:], wish)}
+        return {**one, steps[0]: self._with(inner, steps[1:])}
 
 
 #: What each table holds, in the words of Stripe's messages.
@@ -204,8 +200,17 @@ EXPANDABLE: Final[Mapping[str, Mapping[str, str]]] = {
 }
 
 
-def _not_expandable(wish: str) -> Refused:
-    return Refused(f"This property cannot be expanded ({wish}).", param="expand")
+def _check_wish(wish: str, route: Route) -> None:
+    steps = wish.split(".")
+    if len(steps) > MAX_EXPANSION:
+        raise Refused("You cannot expand more than 4 levels of a property.", param="expand")
+    kind = route.kind
+    for index, step in enumerate(steps):
+        if index == 0 and route.is_list and step == "data":
+            continue
+        if step not in EXPANDABLE.get(kind, {}) or (index == 0 and route.is_list):
+            raise Refused(f"This property cannot be expanded ({wish}).", param="expand")
+        kind = KINDS.get(EXPANDABLE[kind][step], "")
 
 
 def _failed(failure: Failure, extra: Mapping[str, str]) -> Answer:
@@ -235,9 +240,7 @@ def _expire_session(api: Api, identifier: str, _: dict[str, Any]) -> Object:
 
 def _list_sessions(api: Api, _: str, params: dict[str, Any]) -> Object:
     wanted = {name: params[name] for name in ("status", "payment_intent", "customer") if name in params}
-    return api.page(
-        "sessions", "/v1/checkout/sessions", params, lambda one: all(one[name] == wanted[name] for name in wanted)
-    )
+    return api.page("sessions", _SESSIONS, params, lambda one: all(one[name] == wanted[name] for name in wanted))
 
 
 def _retrieve_payment_intent(api: Api, identifier: str, _: dict[str, Any]) -> Object:
@@ -263,17 +266,19 @@ def _among(type_: str, wanted: list[str]) -> bool:
     return any(type_ == one or (one.endswith("*") and type_.startswith(one[:-1])) for one in wanted)
 
 
-def _route(method: str, path: str, params: Any, handler: Handler) -> Route:
-    return Route(method, re.compile(path.replace("{id}", r"(?P<id>[A-Za-z0-9_]+)")), params, handler)
+def _route(method: str, path: str, params: Any, handler: Handler, kind: str, *, is_list: bool = False) -> Route:
+    pattern = re.compile(path.replace("{id}", r"(?P<id>[A-Za-z0-9_]+)"))
+    return Route(method, pattern, params, handler, kind, is_list)
 
 
+_SESSIONS: Final = "/v1/checkout/sessions"
 ROUTES: Final = (
-    _route("POST", "/v1/checkout/sessions", SessionCreateParams, _create_session),
-    _route("GET", "/v1/checkout/sessions", SessionListParams, _list_sessions),
-    _route("GET", "/v1/checkout/sessions/{id}", SessionRetrieveParams, _retrieve_session),
-    _route("POST", "/v1/checkout/sessions/{id}/expire", SessionExpireParams, _expire_session),
-    _route("GET", "/v1/payment_intents/{id}", PaymentIntentRetrieveParams, _retrieve_payment_intent),
-    _route("GET", "/v1/charges/{id}", ChargeRetrieveParams, _retrieve_charge),
-    _route("GET", "/v1/events", EventListParams, _list_events),
-    _route("GET", "/v1/events/{id}", EventRetrieveParams, _retrieve_event),
+    _route("POST", _SESSIONS, SessionCreateParams, _create_session, "checkout.session"),
+    _route("GET", _SESSIONS, SessionListParams, _list_sessions, "checkout.session", is_list=True),
+    _route("GET", f"{_SESSIONS}/{{id}}", SessionRetrieveParams, _retrieve_session, "checkout.session"),
+    _route("POST", f"{_SESSIONS}/{{id}}/expire", SessionExpireParams, _expire_session, "checkout.session"),
+    _route("GET", "/v1/payment_intents/{id}", PaymentIntentRetrieveParams, _retrieve_payment_intent, "payment_intent"),
+    _route("GET", "/v1/charges/{id}", ChargeRetrieveParams, _retrieve_charge, "charge"),
+    _route("GET", "/v1/events", EventListParams, _list_events, "event", is_list=True),
+    _route("GET", "/v1/events/{id}", EventRetrieveParams, _retrieve_event, "event"),
 )

@@ -82,9 +82,7 @@ def _fields(params: Any) -> tuple[Mapping[str, Any], frozenset[str]]:
     namespace = {**vars(typing), **vars(sys.modules[params.__module__])}
     # The client's own options (key, retries …) are part of an endpoint's type, not of what goes over the wire.
     options = RequestOptions.__annotations__ if RequestOptions in getattr(params, "__orig_bases__", ()) else {}
-    hints = {
-        name: _resolved(hint, namespace) for name, hint in params.__annotations__.items() if name not in options
-    }
+    hints = {name: _resolved(hint, namespace) for name, hint in params.__annotations__.items() if name not in options}
     return hints, frozenset(params.__required_keys__) & hints.keys()
 
 

@@ -62,9 +62,7 @@ class DemoStripe:
         port = self._http.server_address[1]
         self.url = public_url.rstrip("/") or f"http://{f'[{host}]' if ':' in host else host}:{port}"
         self.sender = Sender(webhook_url, webhook_secret, clock=clock, mishaps=mishaps)
-        self.account = Account(
-            Store(self.url, state), clock=clock, on_event=self.sender.add, slow_seconds=slow_seconds
-        )
+        self.account = Account(Store(self.url, state), clock=clock, on_event=self.sender.add, slow_seconds=slow_seconds)
         self.api = Api(self.account, api_key)
         self._automatic = automatic
         self._ended = threading.Event()
@@ -72,7 +70,7 @@ class DemoStripe:
 
     def start(self) -> None:
         """Begin to serve."""
-        loops: list[Callable[[], object]] = [self._http.serve_forever]
+        loops: list[Callable[[], object]] = [lambda: self._http.serve_forever(poll_interval=TICK_SECONDS / 4)]
         if self._automatic:
             loops += [lambda: self._repeat(self.tick), lambda: self._repeat(self.sender.tick)]
         self._threads = [threading.Thread(target=loop, daemon=True) for loop in loops]
