@@ -17,8 +17,10 @@ from typing import Any, Final, get_args
 
 import uvicorn
 
+from hypereal_site import asgi  # sets Django up, so it comes before all that needs it
+
+# isort: split
 from gateway import runtime
-from hypereal_site import asgi
 from hypereal_site.asgi import Role
 
 logger = logging.getLogger(__name__)

@@ -25,6 +25,7 @@ import django  # noqa: E402  (settings read the environment that the lines above
 django.setup()
 
 from django.db import connection  # noqa: E402
+from django.test.utils import setup_databases, teardown_databases  # noqa: E402
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -61,7 +62,23 @@ def chromium_path() -> str:
 
 
 @pytest.fixture(scope="session")
-def _last_one_out(django_db_setup: None, django_db_blocker: pytest_django.DjangoDbBlocker) -> Iterator[None]:
+def test_database(django_db_setup: None, django_db_blocker: pytest_django.DjangoDbBlocker) -> Iterator[None]:
+    """The test database, also in a run whose tests all use fixtures of ours.
+
+    pytest-django makes it only where a collected test bears its own mark or fixture.
+    """
+    if connection.settings_dict["NAME"].startswith("test_"):
+        yield
+        return
+    with django_db_blocker.unblock():
+        made = setup_databases(verbosity=0, interactive=False, aliases={"default"})
+    yield
+    with django_db_blocker.unblock():
+        teardown_databases(made, verbosity=0)
+
+
+@pytest.fixture(scope="session")
+def _last_one_out(test_database: None, django_db_blocker: pytest_django.DjangoDbBlocker) -> Iterator[None]:
     """Ends connections that worker threads of a test left open, so that the test database can be dropped."""
     yield
     with django_db_blocker.unblock(), connection.cursor() as cursor:

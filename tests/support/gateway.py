@@ -1,0 +1,280 @@
+"""The real gateway for a whole test session: processes of their own on a database cloned from the test database.
+
+What they write stays, so every test works on a payer and a model of its own and nothing is ever emptied; at the very
+end the books of all of them must agree. While a test uses the `gateway` fixture, Django's default connection in the
+test process is that database too, without a transaction around it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import pytest
+import pytest_django
+from django.db import connection
+
+from catalog import prices
+from catalog.models import Model, Provider, Target
+from catalog.pricing import Rates, ServiceTier, TokenRates
+from core import ids
+from hypereal_site import processes
+from keys import auth
+from keys.models import ApiKey
+from keys.secret import new_secret
+from tests.fakes import upstream as fake
+from tests.support import http
+from tests.support.money import Books, Payer, new_payer
+from usage import verify
+
+T = TypeVar("T")
+
+ROOT = Path(__file__).resolve().parents[2]
+CREDIT = 1_000_000
+#: Times short enough to be waited for, and small steps.
+QUICK = {
+    "GATEWAY_KEEPALIVE_SECONDS": "0.4",
+    "GATEWAY_CONNECT_SECONDS": "1",
+    "GATEWAY_FIRST_BYTE_SECONDS": "3",
+    "GATEWAY_IDLE_SECONDS": "2",
+    "GATEWAY_TOTAL_SECONDS": "30",
+    "GATEWAY_SLOW_READER_SECONDS": "1.5",
+    "GATEWAY_LEFT_CLIENT_READ_ON_SECONDS": "0.8",
+    "GATEWAY_DRAIN_SECONDS": "1",
+    "GATEWAY_STEP_OUTPUT_TOKENS": "64",
+    "RATE_LIMIT_PER_MINUTE": "1000",
+}
+#: One credit a thousand input tokens, four a thousand output tokens, a tenth for cached input.
+RATES = Rates(tokens=TokenRates(input=1000 * CREDIT, cached_input=100 * CREDIT, output=4000 * CREDIT))
+RATES_WITH_TIERS = Rates(
+    tokens=RATES.tokens,
+    service_tiers=(ServiceTier("priority", TokenRates(input=2000 * CREDIT, output=8000 * CREDIT)),),
+)
+
+
+def price_of(prompt: int, output: int, cached: int = 0) -> int:
+    """Microcredits of a call at RATES."""
+    return (prompt - cached) * 1000 + cached * 100 + output * 4000
+
+
+@dataclass
+class Server:
+    """One gateway process."""
+
+    port: int
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def stop(self, number: signal.Signals = signal.SIGTERM, seconds: float = 20.0) -> int:
+        """Signal it and wait; returns the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(seconds)
+
+
+@dataclass(frozen=True)
+class Caller(Payer):
+    """A payer who knows their key's secret and calls the gateway with it."""
+
+    secret: str = field(default="", repr=False)
+    port: int = 0
+
+    def send(self, method: str, path: str, body: Any = None, **headers: str) -> http.Reply:
+        return http.send(self.port, method, path, body, self.headers(headers))
+
+    def chat(self, model: str, **fields: Any) -> http.Reply:
+        """A chat call, answered whole (a stream is read to its end)."""
+        headers = fields.pop("headers", {})
+        return http.send(self.port, "POST", "/v1/chat/completions", body_of(model, **fields), self.headers(headers))
+
+    @contextmanager
+    def stream(self, model: str, **fields: Any) -> Iterator[http.Stream]:
+        """A streamed chat call, read by hand."""
+        body = body_of(model, stream=True, **fields)
+        with http.opened(self.port, "POST", "/v1/chat/completions", body, self.headers({})) as stream:
+            yield stream
+
+    def headers(self, more: Mapping[str, str]) -> dict[str, str]:
+        given = {name.replace("_", "-"): value for name, value in more.items()}
+        return {"authorization": f"Bearer {self.secret}", **given}
+
+    def settled_books(self, rows: int = 1, seconds: float = 10.0) -> Books:
+        """The books once nothing of this payer is open and the log has that many rows."""
+        wait_for(lambda: len(self.books().log) >= rows and "pending" not in self.books().holds, seconds)
+        return self.books()
+
+
+def body_of(model: str, text: str = "Say hello", **fields: Any) -> dict[str, Any]:
+    """A chat body."""
+    return {"model": model, "messages": [{"role": "user", "content": text}], **fields}
+
+
+class Gateway:
+    """The database of a session's gateways, their processes, and the provider behind them."""
+
+    def __init__(self, database: str, upstream: fake.Upstream, logs: Path) -> None:
+        self.database = database
+        self.upstream = upstream
+        self._logs = logs
+        self._servers: dict[tuple[tuple[str, str], ...], Server] = {}
+        self._all: list[Server] = []
+
+    @property
+    def port(self) -> int:
+        """The port of the gateway that tests share."""
+        return self.with_settings().port
+
+    def with_settings(self, **settings: str) -> Server:
+        """A gateway with these variables on top of QUICK, started once a session."""
+        name = tuple(sorted(settings.items()))
+        server = self._servers.get(name)
+        if server is None or server.process.poll() is not None:
+            server = self._servers[name] = self.start(**settings)
+        return server
+
+    def start(self, role: str = "gateway", **settings: str) -> Server:
+        """One more gateway process, for a test that will end it."""
+        port = processes.free_port()
+        address = urlsplit(os.environ["DATABASE_URL"])
+        env = {
+            **os.environ,
+            **QUICK,
+            **settings,
+            "DATABASE_URL": address._replace(path=f"/{self.database}").geturl(),
+        }
+        log = self._logs / f"gateway-{port}.log"
+        command = [sys.executable, "-m", "hypereal_site.serve", "--role", role, "--port", str(port)]
+        process = processes.spawn(command, log=log, directory=ROOT, env=env)
+        server = Server(port, process, log)
+        self._all.append(server)
+        if not processes.wait_until(lambda: processes.answers(port) or process.poll() is not None, 30.0, every=0.05):
+            raise TimeoutError("the gateway does not start")
+        if process.poll() is not None:
+            raise RuntimeError(f"the gateway ended at its start:\n{processes.last_lines(log)}")
+        return server
+
+    def caller(self, credits: int = 1000, server: Server | None = None, **key: Any) -> Caller:
+        """A new payer with a key that works. ``key`` sets columns of the key."""
+        payer = new_payer(credits * CREDIT)
+        secret = new_secret()
+        ApiKey.objects.filter(pk=payer.key.pk).update(secret_hash=auth.hash_of(secret), **key)
+        payer.key.refresh_from_db()
+        return Caller(payer.user, payer.workspace, payer.key, secret, server.port if server else self.port)
+
+    def model(
+        self, *behaviours: fake.Behaviour | fake.Route | str, rates: Rates = RATES, name: str = "", **columns: Any
+    ) -> str:
+        """A new chat model whose chain is these providers, in order; returns its id once the gateway knows it."""
+        slug = name or f"m-{ids.uuid7().hex[-12:]}"
+        vendor: Provider | None = None
+        targets: list[tuple[Provider, int]] = []
+        for position, behaviour in enumerate(behaviours):
+            if callable(behaviour):
+                behaviour = self.upstream.serve(behaviour)
+            base_url = behaviour if isinstance(behaviour, str) else behaviour.base_url
+            provider = Provider(
+                slug=f"{slug}-p{position}", name=f"Fake {position}", adapter="openai", base_url=base_url, kinds=["chat"]
+            )
+            provider.set_secret(f"sk-upstream-{slug}")
+            provider.save()
+            vendor = vendor or provider
+            targets.append((provider, position))
+        if vendor is None:
+            vendor = Provider.objects.create(slug=f"{slug}-p", name="Nobody", adapter="openai", kinds=["chat"])
+        values = {"max_output_tokens": 4096, "default_max_output_tokens": 1024, **columns}
+        model = Model.objects.create(slug=slug, name=slug, vendor=vendor, endpoints=["chat"], **values)
+        for provider, position in targets:
+            Target.objects.create(model=model, provider=provider, upstream_model=f"up-{slug}", position=position)
+        prices.publish(model, rates, list_rates=rates, factor_basis_points=10_000)
+        self._until_known(slug)
+        return slug
+
+    def stop(self) -> None:
+        for server in self._all:
+            if server.process.poll() is None:
+                server.process.send_signal(signal.SIGTERM)
+        for server in self._all:
+            try:
+                server.process.wait(20)
+            except subprocess.TimeoutExpired:
+                processes.kill_group(server.process)
+
+    def _until_known(self, slug: str) -> None:
+        probe = self._probe()
+        for server in list(self._servers.values()) or [self.with_settings()]:
+            if server.process.poll() is None:
+                wait_for(
+                    lambda port=server.port: http.send(port, "GET", f"/v1/models/{slug}", None, probe).status == 200
+                )  # type: ignore[misc]
+
+    def _probe(self) -> dict[str, str]:
+        if not hasattr(self, "_probe_secret"):
+            self._probe_secret = self.caller(0).secret
+        return {"authorization": f"Bearer {self._probe_secret}"}
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait until ``condition`` holds. Raises TimeoutError."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError("it did not come to be in time")
+        time.sleep(0.02)
+
+
+@contextmanager
+def _default_database(name: str) -> Iterator[None]:
+    """Django's default connection on another database of the same server."""
+    connection.close()
+    before, connection.settings_dict["NAME"] = connection.settings_dict["NAME"], name
+    try:
+        yield
+    finally:
+        connection.close()
+        connection.settings_dict["NAME"] = before
+
+
+def _clone(template: str, name: str) -> None:
+    """A database like ``template``, on which nobody may be at that moment."""
+    with _default_database("postgres"), connection.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [template])
+        cursor.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        cursor.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+
+
+@pytest.fixture(scope="session")
+def _gateway_session(
+    test_database: None,
+    django_db_blocker: pytest_django.DjangoDbBlocker,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Gateway]:
+    template = connection.settings_dict["NAME"]
+    name = f"{template}_gateway"
+    with django_db_blocker.unblock():
+        _clone(template, name)
+    with fake.running() as upstream:
+        gateway = Gateway(name, upstream, tmp_path_factory.mktemp("gateway"))
+        try:
+            yield gateway
+        finally:
+            gateway.stop()
+            with django_db_blocker.unblock(), _default_database(name):
+                report = verify.verify()
+            with django_db_blocker.unblock(), _default_database("postgres"), connection.cursor() as cursor:
+                cursor.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+    assert report.clean, f"the books of the gateway tests do not agree: {report.findings}"
+
+
+@pytest.fixture
+def gateway(_gateway_session: Gateway, django_db_blocker: pytest_django.DjangoDbBlocker) -> Iterator[Gateway]:
+    """The session's gateway; the test's own database access is on the gateway's database and is committed."""
+    with django_db_blocker.unblock(), _default_database(_gateway_session.database):
+        yield _gateway_session
