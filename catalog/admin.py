@@ -18,12 +18,13 @@ from catalog.models import Alias, Model, Price, Provider, Target
 class TakesOver(ModelAdmin):  # type: ignore[misc]
     """Marks a row as the operator's when they change what the files say of it."""
 
-    #: Fields that no file sets: changing only these leaves the row in the files' care.
-    own_fields: frozenset[str] = frozenset()
     actions = ("give_back",)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        if not change or set(form.changed_data) - self.own_fields:
+        """Compares with the stored row, not by the form: a new key, say, is nothing that the files speak of."""
+        stored = type(obj)._default_manager.get(pk=obj.pk) if change else None
+        names = [field.attname for field in obj._meta.concrete_fields if field.name in form.cleaned_data]
+        if stored is None or any(getattr(stored, name) != getattr(obj, name) for name in names):
             obj.managed = False
         super().save_model(request, obj, form, change)
 
@@ -78,7 +79,6 @@ class PriceInline(TabularInline):  # type: ignore[misc]
 @admin.register(Provider)
 class ProviderAdmin(TakesOver):
     form = forms.ProviderForm
-    own_fields = frozenset({"new_secret", "remove_secret"})
     list_display = ("slug", "name", "adapter", "base_url", "enabled", "stored_key", "secret_env", "managed")
     list_filter = ("adapter", "enabled", "managed")
     search_fields = ("slug", "name")

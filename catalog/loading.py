@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from django.db import connection, transaction
 
 from catalog import prices
-from catalog.models import Alias, Model, Provider, Target
+from catalog.models import Alias, Model, Price, Provider, Target
 from catalog.source import CatalogInvalid, CatalogSource, ModelSource
 
 #: Two loaders at once take turns (an advisory lock of this project's own numbering).
@@ -38,9 +38,10 @@ def load(source: CatalogSource) -> Counter[str]:
     providers = _load_providers(source, done)
     _drop_aliases(source, done)
     rows = _load_models(source, providers, done)
+    newest = prices.newest_of_all()
     for slug, row in rows.items():
         _load_targets(row, source.models[slug], providers, done)
-        _load_price(row, source.models[slug], done)
+        _load_price(row, source.models[slug], newest.get(row.pk), done)
     _load_aliases(source, rows, done)
     return done
 
@@ -55,12 +56,12 @@ def _load_providers(source: CatalogSource, done: Counter[str]) -> dict[str, Prov
 
 
 def _load_models(source: CatalogSource, providers: dict[str, Provider], done: Counter[str]) -> dict[str, Model]:
-    rows = {row.slug: row for row in Model.objects.select_related("vendor")}
+    rows = {row.slug: row for row in Model.objects.select_related("vendor").prefetch_related("targets")}
     for slug, entry in source.models.items():
         values: dict[str, Any] = {
             "slug": slug,
             "name": entry.name,
-            "vendor": providers[entry.vendor],
+            "vendor_id": providers[entry.vendor].pk,
             "family": entry.family,
             "endpoints": list(entry.endpoints),
             "context_tokens": entry.context_tokens,
@@ -85,8 +86,8 @@ def _load_targets(model: Model, entry: ModelSource, providers: dict[str, Provide
         key = (provider.pk, target.upstream_model, target.region)
         wanted.add(key)
         values = {
-            "model": model,
-            "provider": provider,
+            "model_id": model.pk,
+            "provider_id": provider.pk,
             "upstream_model": target.upstream_model,
             "region": target.region,
             "position": place * _POSITION_STEP,
@@ -99,26 +100,26 @@ def _load_targets(model: Model, entry: ModelSource, providers: dict[str, Provide
             done["target removed"] += 1
 
 
-def _load_price(model: Model, entry: ModelSource, done: Counter[str]) -> None:
-    newest = model.prices.order_by("-version").first()
+def _load_price(model: Model, entry: ModelSource, newest: Price | None, done: Counter[str]) -> None:
     if newest is not None and not newest.managed:
         done["price kept"] += 1
     elif entry.price is not None:
-        added = prices.publish_list(model, entry.price.rates, guess=entry.price.guess, note=entry.price.note)
+        told = entry.price
+        added = prices.publish_list(model, told.rates, guess=told.guess, note=told.note, newest=newest)
         done["price unchanged" if added is None else "price created"] += 1
 
 
 def _drop_aliases(source: CatalogSource, done: Counter[str]) -> None:
     """Before the models: a name that was an alias may be a model's now."""
-    stale = Alias.objects.filter(managed=True).exclude(name__in=source.aliases)
-    done["alias removed"] += stale.count()
-    stale.delete()
+    for row in Alias.objects.filter(managed=True).exclude(name__in=source.aliases):
+        row.delete()
+        done["alias removed"] += 1
 
 
 def _load_aliases(source: CatalogSource, models_by_slug: dict[str, Model], done: Counter[str]) -> None:
     rows = {row.name: row for row in Alias.objects.all()}
     for name, slug in source.aliases.items():
-        _bring(rows.get(name), Alias, {"name": name, "model": models_by_slug[slug]}, done)
+        _bring(rows.get(name), Alias, {"name": name, "model_id": models_by_slug[slug].pk}, done)
 
 
 def _refuse_taken_names(source: CatalogSource) -> None:
