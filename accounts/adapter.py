@@ -9,7 +9,6 @@ from allauth.core import context
 from allauth.mfa.adapter import DefaultMFAAdapter
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
-from django.core.mail import EmailMessage
 from django.http import HttpRequest
 from django.utils.http import url_has_allowed_host_and_scheme
 
@@ -36,20 +35,9 @@ class AccountAdapter(DefaultAccountAdapter):
         )
 
     def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
-        """Write a mail from our templates and hand it over once the transaction stands."""
-        emails.send(self.render_mail(template_prefix, email, {**emails.frame(self.request), "email": email, **context}))
-
-    def render_mail(
-        self,
-        template_prefix: str,
-        email: str | list[str],
-        context: dict[str, Any],
-        headers: dict[str, str] | None = None,
-    ) -> EmailMessage:
-        """As plain text and, where a template for it exists, as HTML. No auto-responder shall answer."""
-        automatic = {"Auto-Submitted": "auto-generated", **(headers or {})}
-        message: EmailMessage = super().render_mail(template_prefix, email, context, automatic)
-        return message
+        """Write the mail from our own template of that name and hand it over once the transaction stands."""
+        name = template_prefix.rpartition("/")[2]
+        emails.send(emails.message(name, {**context, "email": email}, to=email, request=self.request))
 
 
 class MFAAdapter(DefaultMFAAdapter):

@@ -29,7 +29,7 @@ from orgs.permissions import ROLE_PERMISSIONS, Permission
 #: A page's view. Its request is a `MemberRequest`; the URLconf hands it an ordinary one.
 View = Callable[..., HttpResponse]
 
-_SESSION_KEY: Final = "workspace"
+SESSION_KEY: Final = "workspace"
 _KEY_HEADERS: Final = ("authorization", "x-api-key", "x-goog-api-key")
 
 
@@ -74,7 +74,7 @@ def current(request: HttpRequest) -> Access:
     access: Access | None = getattr(request, "_access", None)
     if access is None:
         user = signed_in(request)
-        access = _choose(user, memberships(user), request.session.get(_SESSION_KEY))
+        access = _choose(user, memberships(user), request.session.get(SESSION_KEY))
         request._access = access  # type: ignore[attr-defined]
     return access
 
@@ -106,7 +106,7 @@ def in_workspace(user: User, workspace_id: UUID | str) -> Access:
 def switch(request: HttpRequest, workspace_id: str) -> Access:
     """Make that workspace the session's current one. Raises NotFound unless the person is a member."""
     access = in_workspace(signed_in(request), workspace_id)
-    request.session[_SESSION_KEY] = str(access.workspace.pk)
+    request.session[SESSION_KEY] = str(access.workspace.pk)
     request._access = access  # type: ignore[attr-defined]
     return access
 

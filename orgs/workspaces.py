@@ -8,6 +8,7 @@ from django.db import IntegrityError, transaction
 from django.utils.text import slugify
 
 from accounts.models import User
+from events import audit
 from orgs.models import Membership, Workspace
 from orgs.permissions import Role
 
@@ -30,6 +31,17 @@ def name_after(user: User) -> None:
     """Call the personal workspace as its person is called now."""
     name = user.display_name[:NAME_LENGTH]
     Workspace.objects.filter(personal_user=user).exclude(name=name).update(name=name)
+
+
+def set_active(workspace: Workspace, active: bool, *, actor: audit.Actor) -> bool:
+    """Suspend or resume a workspace; its keys follow at once (triggers tell the gateway). Whether anything changed."""
+    with transaction.atomic():
+        changed = Workspace.objects.filter(pk=workspace.pk, active=not active).update(active=active)
+        if changed:
+            target = audit.Target("workspace", workspace.pk, workspace.name)
+            action = "workspace.resume" if active else "workspace.suspend"
+            audit.record(action, actor=actor, target=target, workspace_id=workspace.pk)
+    return bool(changed)
 
 
 def _insert(user: User) -> Workspace:

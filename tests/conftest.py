@@ -21,6 +21,7 @@ else:  # the controller's environment is ours
     services.use_own_redis_database(WORKER)
 
 import django  # noqa: E402  (settings read the environment that the lines above made)
+from django.test import override_settings  # noqa: E402
 
 django.setup()
 
@@ -43,6 +44,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if skipped and chromium.find() is None:
         terminalreporter.section("NO BROWSER", sep="!", red=True, bold=True)
         terminalreporter.line(f"{len(skipped)} browser tests did not run: install chromium or set {chromium.VARIABLE}.")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cheap_passwords() -> Iterator[None]:
+    """A password hash is meant to cost a core half a second; a test run would spend most of its time on that."""
+    with override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"]):
+        yield
 
 
 @pytest.fixture
@@ -71,7 +79,7 @@ def test_database(django_db_setup: None, django_db_blocker: pytest_django.Django
         yield
         return
     with django_db_blocker.unblock():
-        made = setup_databases(verbosity=0, interactive=False, aliases={"default"})
+        made = setup_databases(verbosity=0, interactive=False)
     yield
     with django_db_blocker.unblock():
         teardown_databases(made, verbosity=0)
