@@ -1,4 +1,4 @@
-"""A provider that speaks chat completions, as a small real server on loopback whose behaviour each test writes itself."""
+"""A provider that speaks chat completions, as a small real server on loopback that behaves as each test writes."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def answers(text: str = "Hello there", prompt: int = 100, output: int = 50, cach
             await talk.json(completion(text, prompt, output, cached))
             return
         await talk.start()
-        await talk.send(event("", **{"choices": [{"index": 0, "delta": {"role": "assistant"}, "finish_reason": None}]}))
+        await talk.send(event("", choices=[{"index": 0, "delta": {"role": "assistant"}, "finish_reason": None}]))
         for word in text.split(" "):
             await talk.chunk(word + " ")
         await talk.send(event("", finish="stop"))

@@ -7,6 +7,7 @@ test process is that database too, without a transaction around it.
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
@@ -211,14 +212,16 @@ class Gateway:
         probe = self._probe()
         for server in list(self._servers.values()) or [self.with_settings()]:
             if server.process.poll() is None:
-                wait_for(
-                    lambda port=server.port: http.send(port, "GET", f"/v1/models/{slug}", None, probe).status == 200
-                )  # type: ignore[misc]
+                wait_for(functools.partial(_knows, server.port, slug, probe))
 
     def _probe(self) -> dict[str, str]:
         if not hasattr(self, "_probe_secret"):
             self._probe_secret = self.caller(0).secret
         return {"authorization": f"Bearer {self._probe_secret}"}
+
+
+def _knows(port: int, slug: str, headers: Mapping[str, str]) -> bool:
+    return http.send(port, "GET", f"/v1/models/{slug}", None, headers).status == 200
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:

@@ -53,6 +53,8 @@ class Stream:
     """An answer that is still coming."""
 
     def __init__(self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse) -> None:
+        assert connection.sock is not None
+        self._socket: socket.socket = connection.sock
         self.connection = connection
         self.response = response
         self.status = response.status
@@ -70,9 +72,7 @@ class Stream:
 
     def leave(self) -> None:
         """Hang up at once, with a reset."""
-        assert self.connection.sock is not None or self.response.fp is not None
-        raw = self.connection.sock or self.response.fp.raw._sock  # type: ignore[union-attr]
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.response.close()
         self.connection.close()
 
