@@ -22,6 +22,9 @@ from usage.queries import Summary
 #: So many models get a colour of their own; the rest is summed up.
 TOP_MODELS: Final = 5
 
+#: Plotly measures time axes in milliseconds.
+_DAY_MS: Final = 86_400_000
+
 Figure = dict[str, Any]
 
 
@@ -63,13 +66,13 @@ def daily(days: Sequence[date], shown: Sequence[Series]) -> Figure:
             "name": escape(one.label),
             "x": [day.isoformat() for day in days],
             "y": [_dollars(amount) if amount else None for amount in one.by_day],
+            "width": _DAY_MS * (0.75 if len(days) > 3 else 0.3),
             "hovertemplate": f"%{{y:{_format(highest)}}}",
         }
         for one in shown
     ]
     layout = {
         "barmode": "stack",
-        "bargap": 0.25 if len(days) > 3 else 0.7,
         "barcornerradius": 3,
         "hovermode": "x unified",
         "showlegend": False,
@@ -78,7 +81,8 @@ def daily(days: Sequence[date], shown: Sequence[Series]) -> Figure:
             "type": "date",
             "tickformat": "%b %-d",
             "hoverformat": "%a, %b %-d",
-            "nticks": 7,
+            # Whole days where the axis is short: left alone it would name the same day twice.
+            **({"dtick": _DAY_MS * (1 if len(days) <= 4 else 2)} if len(days) <= 8 else {"nticks": 7}),
             "showgrid": False,
             "range": _half_a_day_around(days),
             "fixedrange": True,

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from django.utils.formats import number_format
 from django.utils.safestring import SafeString
+from django.utils.translation import get_language_bidi
 from django.utils.translation import gettext as _
 
 from core.templatetags import amounts
@@ -31,15 +32,14 @@ def tiles(summary: Summary, days: int) -> list[Tile]:
 
 
 def _spend(now: Totals, before: Totals | None, days: int) -> Tile:
-    credits = _("%(credits)s credits") % {"credits": amounts.credits_text(now.charged_microcredits)}
-    note, tone = credits, "neutral"
+    credits = amounts.credits_text(now.charged_microcredits)
+    note, tone = _("%(credits)s credits") % {"credits": _number(credits)}, "neutral"
     if before is not None:
-        compared = _against(now.charged_microcredits, before.charged_microcredits, days)
+        note = _against(now.charged_microcredits, before.charged_microcredits, days)
         if days == 1:
-            compared = _("yesterday %(amount)s") % {"amount": amounts.usd_text(before.charged_microcredits)}
+            note = _("yesterday %(amount)s") % {"amount": _number(amounts.usd_text(before.charged_microcredits))}
         elif now.charged_microcredits < before.charged_microcredits:
             tone = "success"
-        note = f"{credits} · {compared}"
     return Tile(_("Spend"), amounts.usd(now.charged_microcredits), note, tone, "wallet")
 
 
@@ -48,23 +48,23 @@ def _requests(now: Totals, before: Totals | None, days: int) -> Tile:
     if before is not None:
         note = _against(now.requests, before.requests, days)
         if days == 1:
-            note = _("yesterday %(count)s") % {"count": amounts.count_text(before.requests)}
+            note = _("yesterday %(count)s") % {"count": _number(amounts.count_text(before.requests))}
     return Tile(_("Requests"), amounts.count(now.requests), note, "neutral", "activity")
 
 
 def _savings(now: Totals) -> Tile:
     cached = _percent(now.cached_input_tokens, now.input_tokens)
-    note = _("%(percent)s of input tokens cached") % {"percent": f"{number_format(cached, 0)}%"}
+    note = _("%(percent)s of input tokens cached") % {"percent": _number(f"{number_format(cached, 0)}%")}
     tone = "success" if now.cached_input_tokens else "neutral"
     return Tile(_("Cache savings"), amounts.usd(now.saved_microcredits), note, tone, "database-zap")
 
 
 def _errors(now: Totals, before: Totals | None, days: int) -> Tile:
     rate = _percent(now.errors, now.requests)
-    note, tone = _("%(count)s failed") % {"count": amounts.count_text(now.errors)}, "neutral"
+    note, tone = _("%(count)s failed") % {"count": _number(amounts.count_text(now.errors))}, "neutral"
     if before is not None and before.requests:
         points = rate - _percent(before.errors, before.requests)
-        change = _("%(points)s pt against %(period)s") % {"points": _signed(points, 2), "period": _period(days)}
+        change = _("%(points)s pt vs. %(period)s") % {"points": _number(_signed(points, 2)), "period": _period(days)}
         note = f"{note} · {change}"
         tone = "error" if points >= Decimal("0.01") else "success" if points <= Decimal("-0.01") else "neutral"
     value = amounts.isolated(f"{number_format(rate, 2)}%")
@@ -74,14 +74,22 @@ def _errors(now: Totals, before: Totals | None, days: int) -> Tile:
 def _against(now: int, before: int, days: int) -> str:
     """How ``now`` compares with ``before``, in words."""
     if not before:
-        return _("nothing in %(period)s") % {"period": _period(days)}
+        return _("none before")
     change = Decimal(100 * (now - before)) / before
     decimals = 0 if abs(change) >= 100 else 1
-    return _("%(percent)s%% against %(period)s") % {"percent": _signed(change, decimals), "period": _period(days)}
+    return _("%(percent)s vs. %(period)s") % {
+        "percent": _number(f"{_signed(change, decimals)}%"),
+        "period": _period(days),
+    }
 
 
 def _period(days: int) -> str:
-    return _("yesterday") if days == 1 else _("the %(days)d days before") % {"days": days}
+    return _("yesterday") if days == 1 else _("previous %(days)d d") % {"days": days}
+
+
+def _number(text: str) -> str:
+    """The text, isolated where the words around it run from right to left: a note is plain text, without markup."""
+    return f"\u2066{text}\u2069" if get_language_bidi() else text
 
 
 def _percent(part: int, whole: int) -> Decimal:

@@ -101,7 +101,7 @@ def _page(request: MemberRequest, query: UsageQuery, context: dict[str, Any]) ->
         "without_filters": _address(UsageQuery(days=query.days, today=query.today)),
         "choices": _choices(query, facets),
         "given": request.GET,
-        "base_url": settings.SITE_URL,
+        "base_url": f"{settings.SITE_URL}/api/v1",
         "example_model": EXAMPLE_MODEL,
         "most": {"text": MOST_TEXT, "latency_ms": MOST_LATENCY_MS},
     }
