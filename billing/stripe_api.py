@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import json
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -198,17 +197,17 @@ def construct_event(body: bytes, signature: str) -> Event:
     for secret in settings.STRIPE_WEBHOOK_SECRETS:
         try:
             found = stripe.Webhook.construct_event(body, signature, secret, TOLERANCE_SECONDS)
+            return Event(found.id, found.type, _id_of(found.data.object), found.livemode)
         except stripe.SignatureVerificationError:
             continue  # during a rotation the other secret may fit
-        except ValueError:
-            break
-        return Event(found.id, found.type, _object_id(body), found.livemode)
-    raise BadWebhook("The webhook's signature does not fit.", code="bad_signature") from None
+        except (ValueError, AttributeError):
+            raise BadWebhook("The webhook is no event.", code="no_event") from None
+    raise BadWebhook("The webhook's signature does not fit.", code="bad_signature")
 
 
-def _object_id(body: bytes) -> str:
-    identifier = json.loads(body).get("data", {}).get("object", {}).get("id", "")
-    return identifier if isinstance(identifier, str) else ""
+def _id_of(thing: stripe.StripeObject) -> str:
+    """The id of what an event is about; some of Stripe's objects have none."""
+    return str(thing["id"]) if "id" in thing else ""
 
 
 # ── The client ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -208,7 +208,7 @@ def _refuse(topup: TopUp, session: stripe_api.Session, differs: dict[str, list[s
     if topup.failure != MISMATCH:
         log.error("paid session %s does not fit top-up %s: %s", session.id, topup.pk, differs)
         _end(topup, State.FAILED, MISMATCH)
-        _record("topup.mismatch", topup, audit.SYSTEM, session=session.id, **differs)
+        _record("topup.mismatch", topup, audit.SYSTEM, session=session.id, differs=differs)
     return topup
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 import time_machine
-from pytest_django.fixtures import SettingsWrapper
+from pytest_django import Settings
 
 from tests.fakes.stripe import KEY, SECRET, FakeStripe
 
@@ -21,7 +21,7 @@ def fake() -> Iterator[FakeStripe]:
 
 
 @pytest.fixture
-def stripe(fake: FakeStripe, settings: SettingsWrapper) -> FakeStripe:
+def stripe(fake: FakeStripe, settings: Settings) -> FakeStripe:
     """The stand-in that this installation pays at: demo payments."""
     settings.STRIPE_API_BASE = fake.url
     settings.STRIPE_SECRET_KEY = KEY
