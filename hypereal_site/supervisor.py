@@ -32,6 +32,8 @@ DEFAULT_PORT = 8000
 HIGHEST_PORT = 65_000  # leaves room above for the stand-ins
 PORTS_TO_TRY = 100
 WEB_SECONDS = 60.0
+#: Longer than the web process takes itself for open streams (GATEWAY_DRAIN_SECONDS) and pages.
+WEB_DRAIN_SECONDS = 40.0
 PREPARE_SECONDS = 300.0
 RESTARTS = 5
 RESTART_WINDOW_SECONDS = 300.0
@@ -152,7 +154,9 @@ class Supervisor:
 
     def _start_product(self, port: int) -> None:
         python = sys.executable
-        web = Child("web", [python, "-m", "hypereal_site.serve", "--role", "all", "--port", str(port)], 30.0)
+        web = Child(
+            "web", [python, "-m", "hypereal_site.serve", "--role", "all", "--port", str(port)], WEB_DRAIN_SECONDS
+        )
         self._add(web)
         if not processes.wait_until(lambda: _ended(web) or _serves(port), WEB_SECONDS, every=0.1) or _ended(web):
             raise CannotRun(f"The web process does not answer:\n{self._last_lines(web.name)}")
