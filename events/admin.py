@@ -15,6 +15,15 @@ from events.models import AuditEvent
 class ReadOnlyAdmin(ModelAdmin):
     """Shows rows and changes none; for tables that only their own functions may write."""
 
+    #: Columns that nobody needs to see.
+    hidden: ClassVar[frozenset[str]] = frozenset()
+
+    def get_fields(self, request: HttpRequest, obj: Model | None = None) -> list[str]:
+        return [column.name for column in self.model._meta.fields if column.name not in self.hidden]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> list[str]:
+        return self.get_fields(request, obj)
+
     def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
 

@@ -22,7 +22,7 @@ class ApiKeyAdmin(ReadOnlyAdmin):
     list_filter: ClassVar[Any] = ["enabled", ("deleted_at", admin.EmptyFieldListFilter)]
     search_fields: ClassVar[Any] = ["name", "prefix", "=id", "workspace__name", "workspace__slug", "created_by__email"]
     list_select_related: ClassVar[Any] = ["workspace"]
-    exclude: ClassVar[Any] = ["secret_hash", "form_token"]
+    hidden: ClassVar[frozenset[str]] = frozenset({"secret_hash", "form_token"})
     ordering: ClassVar[Any] = ["-created_at"]
     actions: ClassVar[Any] = ["disable"]
 
