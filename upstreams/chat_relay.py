@@ -50,11 +50,13 @@ class Relay:
     and the call be settled first: ``close`` returns that end. When the upstream's bytes end, call ``end_of_stream``; a
     relay that then is not ``finished`` was cut.
 
-    ``error`` is an error the upstream reported inside the stream, already classified; the relay passes nothing on
-    after it. ``usage`` is the last usage reported (running totals replace each other), None so far.
+    ``finished``: every choice has come to its end. ``choices`` is how many were asked for; where an upstream sends
+    fewer, ``[DONE]`` or the end of its bytes tells. ``error`` is an error the upstream reported inside the stream,
+    already classified; the relay passes nothing on after it. ``usage`` is the last usage reported (running totals
+    replace each other), None so far.
     """
 
-    def __init__(self, *, client_wants_usage: bool, secret: str = "", known: bytes = b"") -> None:
+    def __init__(self, *, client_wants_usage: bool, choices: int = 1, secret: str = "", known: bytes = b"") -> None:
         self.first_content_seen = False
         self.finished = False
         self.done = False
@@ -63,6 +65,9 @@ class Relay:
         self._wants_usage = client_wants_usage
         self._secret = secret
         self._known = known
+        self._choices = choices
+        self._running: set[Any] = set()
+        self._ended: set[Any] = set()
         self._framer = sse.Framer()
         self._preface: list[bytes] = []
         self._preface_bytes = 0
@@ -89,11 +94,13 @@ class Relay:
     def end_of_stream(self) -> list[bytes]:
         """Call it when the upstream has closed: takes what came without its blank line."""
         rest = self._framer.rest()
-        if self.error is not None or self.done or not rest.strip():
-            return []
-        if not rest.endswith((b"\n", b"\r")) and not _is_whole(rest):
-            return []  # half an event: the stream was cut
-        return self._take(rest.rstrip(b"\r\n") + b"\n\n")
+        out: list[bytes] = []
+        # Half an event is nothing: the stream was cut there.
+        whole = rest.strip() and (rest.endswith((b"\n", b"\r")) or _is_whole(rest))
+        if whole and self.error is None and not self.done:
+            out = self._take(rest.rstrip(b"\r\n") + b"\n\n")
+        self.finished = self.finished or (bool(self._ended) and not self._running)
+        return out
 
     def close(self, usage: Usage | None = None) -> list[bytes]:
         """The end of a finished stream, ``[DONE]`` included. ``usage`` is shown if the upstream sent none."""
@@ -170,9 +177,15 @@ class Relay:
         content = finishes = False
         for choice in choices:
             content = content or _has_content(choice)
-            finishes = finishes or bool(choice.get("finish_reason"))
+            index = choice.get("index", 0)
+            if choice.get("finish_reason"):
+                finishes = True
+                self._ended.add(index)
+                self._running.discard(index)
+            elif index not in self._ended:
+                self._running.add(index)
         shows_usage = isinstance(chunk.get("usage"), dict)
-        if shows_usage and choices and not finishes and not self.finished:
+        if shows_usage and choices and not finishes and not self._ended:
             self._usage_runs = True
         if choices:
             self._last_chunk = chunk
@@ -180,8 +193,7 @@ class Relay:
             self.first_content_seen = True
             self._text.add(event)
             self._release_held(out)
-        if finishes:
-            self.finished = True
+        self.finished = not self._running and len(self._ended) >= self._choices
         if finishes or self._held or (shows_usage and not choices):
             self._held.append(_Held(event, bool(choices), finishes, shows_usage))
             if len(self._held) > HELD_LIMIT_EVENTS:

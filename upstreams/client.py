@@ -11,12 +11,12 @@ import re
 import ssl
 from collections import deque
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 import certifi
 
-from upstreams.connection import Connection, Response
+from upstreams.connection import Connection
 from upstreams.errors import ConnectFailed, ConnectionLost, ConnectTimedOut, PoolBusy, StaleConnection
+from upstreams.response import Response
 from upstreams.wire import Origin, Timeouts, UpstreamRequest
 
 __all__ = ["Pool", "PoolLimits", "Response", "running_pool"]
@@ -27,11 +27,15 @@ _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 
 @dataclass(frozen=True, slots=True)
 class PoolLimits:
-    """``connections_per_origin`` counts idle, busy and opening ones; further calls wait for a free one."""
+    """``connections_per_origin`` counts idle, busy and opening ones; further calls wait for a free one.
+
+    No connection is used again after ``lifetime_seconds``, so that a provider's change of addresses is noticed.
+    """
 
     connections_per_origin: int = 1000
     idle_per_origin: int = 128
     idle_seconds: float = 30.0
+    lifetime_seconds: float = 600.0
 
 
 class Pool:
@@ -112,9 +116,14 @@ class _Host:
         """The connection used last, which is the least likely to be closed by the other side."""
         while self._idle:
             connection = self._idle.pop()
-            if connection.usable:
+            if self._is_worn(connection):
+                connection.close()
+            elif connection.usable:
                 return connection
         return None
+
+    def _is_worn(self, connection: Connection) -> bool:
+        return self.loop.time() - connection.opened_at > self.pool.limits.lifetime_seconds
 
     async def open(self, connect_seconds: float) -> Connection:
         """A new connection, or one that becomes free when there may be no more. Raises ConnectFailed and its kin."""
@@ -200,6 +209,9 @@ class _Host:
 
     def release(self, connection: Connection) -> None:
         """A connection has served its call."""
+        if self._is_worn(connection):
+            connection.close()
+            return
         while self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():
@@ -250,7 +262,7 @@ def _head(request: UpstreamRequest) -> bytes:
         raise ValueError("a header holds a character that HTTP can't carry") from None
 
 
-_pools: WeakKeyDictionary[asyncio.AbstractEventLoop, Pool] = WeakKeyDictionary()
+_pools: dict[asyncio.AbstractEventLoop, Pool] = {}
 
 
 def running_pool() -> Pool:
@@ -258,5 +270,7 @@ def running_pool() -> Pool:
     loop = asyncio.get_running_loop()
     pool = _pools.get(loop)
     if pool is None:
+        for other in [other for other in _pools if other.is_closed()]:
+            del _pools[other]
         pool = _pools[loop] = Pool()
     return pool

@@ -25,7 +25,7 @@ _BYTES_PER_FILE_TOKEN = 10
 
 # The members of a delta or a message that hold text, each with a pattern for its strings that are not empty.
 _TEXT_MEMBERS = tuple(
-    (name, re.compile(name + rb'\s?"((?:[^"\\]|\\.)+)"'))
+    (name, re.compile(name + rb'\s?"(?!")([^"\\]*+(?:\\.[^"\\]*+)*+)'))
     for name in (
         b'"content":',
         b'"arguments":',
@@ -35,7 +35,8 @@ _TEXT_MEMBERS = tuple(
         b'"transcript":',
     )
 )
-_PART_TEXT = re.compile(rb'"text":\s?"((?:[^"\\]|\\.)+)"')
+_PART_TEXT = re.compile(rb'"text":\s?"(?!")([^"\\]*+(?:\\.[^"\\]*+)*+)')
+_REST_OF_STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 
 
 def ceiling_input_tokens(body: bytes) -> int:
@@ -101,19 +102,6 @@ def output_tokens_in(answer: bytes) -> int:
     return counter.tokens
 
 
-def _end_of_string(block: bytes, start: int) -> int:
-    """The index of the quote that ends the JSON string whose text begins at ``start``."""
-    end = block.find(b'"', start)
-    while end > 0 and block[end - 1] == 92:
-        slashes = 1
-        while end - slashes - 1 >= start and block[end - slashes - 1] == 92:
-            slashes += 1
-        if slashes % 2 == 0:
-            break
-        end = block.find(b'"', end + 1)
-    return end if end >= 0 else len(block)
-
-
 def _weigh(body: bytes) -> tuple[int, int]:
     """Bytes that count as text, and the tokens of images, sounds and files in the body."""
     text_bytes = len(body)
@@ -121,7 +109,8 @@ def _weigh(body: bytes) -> tuple[int, int]:
     if len(body) > 300 and any(carrier in body for carrier in _CARRIERS):
         at = 0
         while match := _PAYLOAD.search(body, at):
-            at = _end_of_string(body, match.end())
+            rest = _REST_OF_STRING.match(body, match.end())
+            at = rest.end() if rest else len(body)
             size = at - match.start(3)
             text_bytes -= size
             media_tokens += _media_tokens(match, size * 3 // 4)

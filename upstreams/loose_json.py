@@ -11,9 +11,12 @@ import msgspec
 def decode(data: bytes) -> Any:
     """The value. Raises ValueError for what is no JSON at all."""
     try:
-        return msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return json.loads(data)
+        try:
+            return msgspec.json.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return json.loads(data)
+    except RecursionError:
+        raise ValueError("the JSON is nested too deeply") from None
 
 
 def encode(value: Any) -> bytes:

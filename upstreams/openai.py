@@ -72,7 +72,7 @@ def complete(body: bytes, *, input_estimate: int = 0, secret: str = "", known: b
     """
     try:
         answer = _completion_decoder.decode(body)
-    except (msgspec.DecodeError, msgspec.ValidationError):
+    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError):
         return _complete_slowly(body, input_estimate, secret, known)
     if bytes(answer.error) not in (b"", b"null") or bytes(answer.choices) in (b"", b"null"):
         raise _refusal(body, secret, known)
@@ -111,7 +111,7 @@ def _asking_usage(options: msgspec.Raw | None) -> msgspec.Raw:
         return _ASK_USAGE
     try:
         members = _fields_decoder.decode(options)
-    except (msgspec.DecodeError, msgspec.ValidationError):
+    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError):
         return options
     members["include_usage"] = _TRUE
     return msgspec.Raw(msgspec.json.encode(members))

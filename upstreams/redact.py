@@ -18,10 +18,11 @@ _KEYS = re.compile(
     re.VERBOSE,
 )
 _URL = re.compile(r"\b(?:https?|wss?)://[^\s\"'<>)\]]+")
-_HOST = re.compile(
-    r"\b(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+"
-    r"(?:com|net|org|io|ai|dev|cloud|app|cn|us|eu|internal|local|svc|localhost)\b(?::\d+)?"
-)
+_HOST = re.compile(r"(?<![\w.-])(?P<name>[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})++)(?::\d+)?")
+_HOST_ENDINGS = (
+    ".ai", ".app", ".cloud", ".cn", ".co", ".com", ".dev", ".eu", ".internal", ".io", ".local", ".localhost", ".net",
+    ".org", ".svc", ".us",
+)  # fmt: skip
 _ADDRESS = re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}\b(?::\d+)?|\[[0-9A-Fa-f:.]{3,}\](?::\d+)?")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
@@ -37,9 +38,12 @@ def clean(text: str, *, secret: str = "", known: bytes = b"") -> str:
         text = text.replace(secret, REMOVED)
     text = _KEYS.sub(REMOVED, text)
     for pattern in (_URL, _HOST, _ADDRESS):
-        text = pattern.sub(lambda match: match[0] if _is_known(match[0], known) else REMOVED, text)
+        text = pattern.sub(lambda match: match[0] if _may_stay(match, known) else REMOVED, text)
     return text if len(text) <= MESSAGE_LIMIT else text[: MESSAGE_LIMIT - 1] + "…"
 
 
-def _is_known(found: str, known: bytes) -> bool:
-    return bool(known) and found.rstrip(".,;:").encode() in known
+def _may_stay(match: re.Match[str], known: bytes) -> bool:
+    """Names of files and versions have dots as well; and what the caller wrote is no news to the caller."""
+    if match.re is _HOST and not match["name"].lower().endswith(_HOST_ENDINGS):
+        return True
+    return bool(known) and match[0].rstrip(".,;:").encode() in known

@@ -178,6 +178,32 @@ def test_several_choices_bear_usage_on_the_last_finish_chunk_only() -> None:
     assert run(parts, wants_usage=True)[1] == b"".join(parts)
 
 
+@pytest.mark.parametrize("together", [True, False], ids=["side by side", "one after the other"])
+def test_a_stream_of_several_choices_is_finished_with_the_last(together: bool) -> None:
+    def piece(index: int, finish: str | None = None) -> bytes:
+        return chunk({} if finish else {"content": "x"}, finish, index)
+
+    relay = Relay(client_wants_usage=False, choices=2)
+    order = [piece(0), piece(1), piece(0, "stop"), piece(1)] if together else [piece(0), piece(0, "stop"), piece(1)]
+    for part in order:
+        relay.feed(part)
+        assert not relay.finished
+    assert b"".join(relay.end_of_stream()) == b"" and not relay.finished, "one choice was cut"
+    relay.feed(piece(1, "stop"))
+    assert relay.finished
+
+
+def test_fewer_choices_than_were_asked_for() -> None:
+    relay = Relay(client_wants_usage=False, choices=3)
+    relay.feed(HELLO + FINISH)
+    assert not relay.finished
+    relay.end_of_stream()
+    assert relay.finished
+    done = Relay(client_wants_usage=False, choices=3)
+    done.feed(HELLO + FINISH + DONE)
+    assert done.finished
+
+
 def test_choices_that_finish_one_right_after_the_other() -> None:
     parts = [chunk({"content": "x"}), chunk({}, "stop", 0), chunk({}, "stop", 1), USAGE_ONLY, DONE]
     found = objects(run(parts)[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -129,6 +130,13 @@ def test_the_callers_own_link_stays() -> None:
 def test_ordinary_words_stay() -> None:
     text = "Unsupported parameter: 'max_tokens' is not supported with this model (gpt-5.4-mini). Use 1.5 instead."
     assert clean(text) == text
+
+
+@pytest.mark.parametrize("unit", ["a.", "a-", "a", "1.", "[::", "https://", "key-", "token ", "*", "aa***", "a.co"])
+def test_cleaning_takes_no_longer_on_hostile_text(unit: str) -> None:
+    started = time.perf_counter()
+    clean(unit * (8000 // len(unit)))
+    assert time.perf_counter() - started < 0.5
 
 
 def test_messages_are_bounded_and_plain() -> None:

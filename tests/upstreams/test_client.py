@@ -10,12 +10,12 @@ import pytest
 
 from tests.upstreams.servers import MB, PATIENT, Exchange, echo, serving
 from upstreams.client import Pool
-from upstreams.connection import HIGH_WATER_BYTES
 from upstreams.errors import (
     AnswerTooLarge,
     BadAnswer,
     ConnectionLost,
 )
+from upstreams.response import HIGH_WATER_BYTES
 from upstreams.wire import Origin, Timeouts, UpstreamRequest
 
 

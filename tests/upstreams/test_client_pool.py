@@ -81,6 +81,17 @@ async def test_idle_connections_expire() -> None:
     await pool.aclose()
 
 
+async def test_connections_are_not_used_for_ever() -> None:
+    pool = Pool(PoolLimits(lifetime_seconds=0.05))
+    async with serving(echo) as server:
+        for pause in (0, 0.1, 0):
+            with await pool.send(server.request(), PATIENT) as response:
+                await response.read(MB)
+            await asyncio.sleep(pause)
+        assert server.connections == 2
+    await pool.aclose()
+
+
 async def test_only_so_many_lie_idle() -> None:
     pool = Pool(PoolLimits(idle_per_origin=1))
     async with serving(echo) as server:

@@ -141,6 +141,7 @@ def test_odd_types_and_lone_surrogates_are_survived() -> None:
         (b"", BadAnswer),
         (b'{"choices":[{"index":0,"mess', BadAnswer),
         (b"<!doctype html><title>502</title>", BadAnswer),
+        (b'{"choices":' + b"[" * 200_000 + b"]" * 200_000 + b"}", BadAnswer),
     ],
 )
 def test_a_200_that_is_no_completion(body: bytes, kind: type[Exception]) -> None:
