@@ -61,14 +61,27 @@ function collectIcons() {
   copyFileSync(modules("lucide-static/LICENSE"), at("static/img/lucide.LICENSE.txt"));
 }
 
-function buildStyles() {
-  mkdirSync(at("static/dist"), { recursive: true });
-  const args = ["-i", at("frontend/app.css"), "-o", at("static/dist/app.css"), "--minify"];
+function buildStyles(target) {
+  mkdirSync(dirname(target), { recursive: true });
+  const args = ["-i", at("frontend/app.css"), "-o", target, "--minify"];
   execFileSync(modules(".bin/tailwindcss"), args, { cwd: root, stdio: "inherit" });
 }
 
-copyFonts();
-copyCharts();
-extractChartStyles();
-collectIcons();
-buildStyles();
+// The accessibility checker of the browser tests; no page loads it.
+function copyChecker() {
+  mkdirSync(at("tests/look/vendor"), { recursive: true });
+  copyFileSync(modules("axe-core/axe.min.js"), at("tests/look/vendor/axe.min.js"));
+  copyFileSync(modules("axe-core/LICENSE"), at("tests/look/vendor/axe.LICENSE.txt"));
+}
+
+const only = process.argv.indexOf("--styles-to");
+if (only > 0) {
+  buildStyles(process.argv[only + 1]);
+} else {
+  copyFonts();
+  copyCharts();
+  copyChecker();
+  extractChartStyles();
+  collectIcons();
+  buildStyles(at("static/dist/app.css"));
+}

@@ -49,18 +49,17 @@ function openPanelOf(button) {
   return panel && panel.matches(":popover-open") ? panel : null;
 }
 
-// A panel is fixed in place: when the page moves under it, it goes.
-function closeMenus() {
-  document.querySelectorAll("[popover][data-menu]:popover-open").forEach((panel) => panel.hidePopover());
+// A panel is fixed in place: it follows its button, and goes when that leaves the window.
+function follow(event) {
+  if (event.target.closest?.("[data-menu]")) return;
+  document.querySelectorAll("[popover][data-menu]:popover-open").forEach((panel) => {
+    const anchor = buttonOf(panel)?.getBoundingClientRect();
+    if (!anchor || anchor.bottom < 0 || anchor.top > innerHeight) panel.hidePopover();
+    else place(panel, buttonOf(panel));
+  });
 }
-addEventListener("resize", closeMenus);
-addEventListener(
-  "scroll",
-  (event) => {
-    if (!event.target.closest?.("[data-menu]")) closeMenus();
-  },
-  { passive: true, capture: true },
-);
+addEventListener("resize", follow);
+addEventListener("scroll", follow, { passive: true, capture: true });
 
 // The drawer's links lead elsewhere; a page out of the back-forward cache must not come back with it open.
 addEventListener("pagehide", () => document.querySelector("dialog.drawer-dialog[open]")?.close());
