@@ -1,12 +1,13 @@
 """The catalog for pages of the web face: one snapshot a process, a few seconds old at most.
 
 The gateway keeps its own, refreshed by notification; a page may lag a moment behind an edit, and a public page may not
-cost five queries a visitor.
+cost five queries and a thousand small templates a visitor.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Hashable
 
 from catalog.entries import Snapshot
 from catalog.snapshot import build
@@ -14,22 +15,49 @@ from core import clock
 
 MAX_AGE_SECONDS = 5.0
 
-_lock = threading.Lock()
-_held: tuple[float, Snapshot] | None = None
+
+class _Held:
+    """A snapshot and what was made of it. A rebuild that changed nothing keeps both."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.snapshot: Snapshot | None = None
+        self.read_at = 0.0
+        self.made: dict[Hashable, str] = {}
+
+
+_held = _Held()
 
 
 def current() -> Snapshot:
     """The catalog, at most MAX_AGE_SECONDS old. Other threads that ask while it is built wait for it."""
-    global _held
-    with _lock:
+    return _fresh()[0]
+
+
+def made(key: Hashable, make: Callable[[Snapshot], str]) -> str:
+    """What ``make`` writes of the current catalog, made once until the catalog changes.
+
+    Keys come from a small set (an endpoint kind and a language), so nothing is ever thrown out.
+    """
+    snapshot, shelf = _fresh()
+    if key not in shelf:
+        shelf[key] = make(snapshot)
+    return shelf[key]
+
+
+def _fresh() -> tuple[Snapshot, dict[Hashable, str]]:
+    """The snapshot and its own shelf, taken together: another thread may be putting both in place anew."""
+    with _held.lock:
         now = clock.monotonic()
-        if _held is None or now - _held[0] > MAX_AGE_SECONDS:
-            _held = (now, build())
-        return _held[1]
+        if _held.snapshot is None or now - _held.read_at > MAX_AGE_SECONDS:
+            fresh = build()
+            if fresh != _held.snapshot:
+                _held.snapshot, _held.made = fresh, {}
+            _held.read_at = now
+        return _held.snapshot, _held.made
 
 
 def forget() -> None:
     """Build anew at the next call."""
-    global _held
-    with _lock:
-        _held = None
+    with _held.lock:
+        _held.snapshot, _held.made = None, {}
