@@ -42,7 +42,7 @@ class Meter:
     @property
     def reserved_microcredits(self) -> int:
         """What the hold must be for the tokens granted so far."""
-        return pricing.ceiling(self._rates, self._input_tokens, self.granted_tokens, self._tiers)
+        return self.microcredits_for(self.granted_tokens)
 
     @property
     def extend_above_tokens(self) -> int:
@@ -51,14 +51,13 @@ class Meter:
             return self.granted_tokens - self._step // 2
         return self.granted_tokens
 
-    @property
-    def next_microcredits(self) -> int:
-        """What the hold must be with one step more."""
-        return pricing.ceiling(self._rates, self._input_tokens, self.granted_tokens + self._step, self._tiers)
+    def next_tokens(self, used_tokens: int) -> int:
+        """What to grant next: one step more than is granted or, where a piece was larger than that, than is used."""
+        return max(self.granted_tokens, used_tokens) + self._step
 
-    def extended(self) -> None:
-        """The hold has grown by one step."""
-        self.granted_tokens += self._step
+    def microcredits_for(self, output_tokens: int) -> int:
+        """What the hold must be to cover this much output."""
+        return pricing.ceiling(self._rates, self._input_tokens, output_tokens, self._tiers)
 
     def input_estimate(self) -> int:
         """Input tokens to bill where the upstream gives no count."""

@@ -221,7 +221,7 @@ class StreamRun(Run):
         self._drop_connection = drop_connection
         self._left = False
         self._timer: asyncio.TimerHandle | None = None
-        self._covered_tokens = ticket.meter.granted_tokens
+        self._asked_tokens = 0
         self._extension: asyncio.Future[Result] | None = None
         self._extension_refused = False
         super().__init__(runtime, ticket)
@@ -304,20 +304,21 @@ class StreamRun(Run):
         meter, ticket = self.ticket.meter, self.ticket
         while True:
             if self._extension is None:
-                if self._extension_refused and used_tokens < self._covered_tokens:
+                if self._extension_refused and used_tokens < meter.granted_tokens:
                     return  # the last step is still good for a while; credits may come back until it is used up
+                self._asked_tokens = meter.next_tokens(used_tokens)
+                amount = meter.microcredits_for(self._asked_tokens)
                 self._extension = self._runtime.committer.submit(
-                    Extend(ticket.request_id, ticket.key.workspace_id, ticket.key.id, meter.next_microcredits)
+                    Extend(ticket.request_id, ticket.key.workspace_id, ticket.key.id, amount)
                 )
             assert self._extension is not None
-            if not self._extension.done() and used_tokens < self._covered_tokens:
+            if not self._extension.done() and used_tokens < meter.granted_tokens:
                 return
-            final = used_tokens >= self._covered_tokens
+            final = used_tokens >= meter.granted_tokens
             granted = await self._is_granted(self._extension)
             self._extension = None
             if granted:
-                meter.extended()
-                self._covered_tokens = meter.granted_tokens
+                meter.granted_tokens = self._asked_tokens
                 self._extension_refused = False
                 if used_tokens <= meter.extend_above_tokens:
                     return

@@ -80,8 +80,9 @@ def test_a_websocket_is_refused_so_that_clients_fall_back_at_once(gateway: Gatew
 
 
 @pytest.mark.parametrize(
-    ("name", "form"), [("authorization", "Bearer {}"), ("authorization", "bearer  {}"), ("x-api-key", "{}"), ("x-goog-api-key", "{}")]
-)  # fmt: skip
+    ("name", "form"),
+    [("authorization", "Bearer {}"), ("authorization", "bearer  {}"), ("x-api-key", "{}"), ("x-goog-api-key", "{}")],
+)
 def test_a_key_is_taken_in_every_header(gateway: Gateway, caller: Caller, name: str, form: str) -> None:
     assert client.send(gateway.port, "GET", "/v1/models", None, {name: form.format(caller.secret)}).status == 200
 
