@@ -86,8 +86,9 @@ def not_found(request: HttpRequest, error: Http404) -> HttpResponse:
 
 @api.exception_handler(HttpError)
 def framework_error(request: HttpRequest, error: HttpError) -> HttpResponse:
-    """What the framework itself refuses: a body or a parameter that it could not read."""
-    return error_json(errors.InvalidRequest(str(error)))
+    """What the framework itself refuses: a body that it could not read. Our parser's reason is the cause."""
+    cause = error.__cause__
+    return error_json(cause if isinstance(cause, errors.ProductError) else errors.InvalidRequest(str(error)))
 
 
 @api.exception_handler(ValidationError)

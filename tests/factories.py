@@ -38,8 +38,8 @@ def member(workspace: Workspace, role: str, person: User | None = None) -> User:
     return person
 
 
-def api_key(workspace: Workspace, *, created_by: User | None = None, name: str = "prod", **terms: Any) -> issuing.Issued:
+def api_key(
+    workspace: Workspace, *, created_by: User | None = None, name: str = "prod", **terms: Any
+) -> issuing.Issued:
     """A key and its secret."""
-    return issuing.create(
-        workspace, issuing.Terms(name=name, **terms), actor=audit.SYSTEM, created_by=created_by
-    )
+    return issuing.create(workspace, issuing.Terms(name=name, **terms), actor=audit.SYSTEM, created_by=created_by)
