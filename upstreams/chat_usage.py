@@ -36,6 +36,9 @@ def read_usage(block: JsonObject, service_tier: str | None = None) -> Usage:
     output_details = _details(block, "completion_tokens_details", "output_tokens_details")
     cached = min(_cached(block, input_details), total_input)
     written_5m, written_1h = _written(block, input_details, cached, total_input)
+    cached_details = _details(input_details, "cached_tokens_details")
+    audio_input = _count(input_details.get("audio_tokens")) - _count(cached_details.get("audio_tokens"))
+    uncached = total_input - cached - written_5m - written_1h
     reasoning = _count(output_details.get("reasoning_tokens")) or _count(block.get("reasoning_tokens"))
     return Usage(
         input_tokens=total_input,
@@ -46,6 +49,8 @@ def read_usage(block: JsonObject, service_tier: str | None = None) -> Usage:
         reasoning_tokens=reasoning or output - reported_output,
         service_tier=service_tier,
         server_tool_calls=tuple(_server_tools(block)),
+        audio_input_tokens=min(max(0, audio_input), uncached),
+        audio_output_tokens=min(_count(output_details.get("audio_tokens")), output),
     )
 
 

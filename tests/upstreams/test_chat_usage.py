@@ -97,6 +97,18 @@ CASES: list[tuple[str, dict[str, Any], Usage]] = [
         Usage(input_tokens=10, output_tokens=4, server_tool_calls=(("web_search", 2),)),
     ),
     (
+        "sound, as the part of each side that it was",
+        {"prompt_tokens": 90, "completion_tokens": 40, "completion_tokens_details": {"audio_tokens": 33},
+         "prompt_tokens_details": {"cached_tokens": 30, "audio_tokens": 50,
+                                   "cached_tokens_details": {"audio_tokens": 20}}},
+        Usage(input_tokens=90, cached_input_tokens=30, output_tokens=40, audio_input_tokens=30, audio_output_tokens=33),
+    ),
+    (
+        "more sound than there was input",
+        {"prompt_tokens": 10, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 5, "audio_tokens": 9}},
+        Usage(input_tokens=10, cached_input_tokens=5, output_tokens=4, audio_input_tokens=5),
+    ),
+    (
         "nulls, texts and negative numbers count nothing",
         {"prompt_tokens": 10, "completion_tokens": None, "total_tokens": "14", "prompt_tokens_details": None,
          "cached_tokens": -5, "completion_tokens_details": {"reasoning_tokens": True}},
