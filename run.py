@@ -71,7 +71,7 @@ def _venv_works() -> bool:
     """One that was not made to its end, was moved (its programs name the old place) or lost its Python does not."""
     if not (LOCATION.exists() and LOCATION.read_text() == str(VENV)):
         return False
-    probe = "import sys, pip; sys.exit(sys.version_info[:2] not in {!r})".format(VERSIONS)
+    probe = "import sys; sys.exit(sys.version_info[:2] not in {!r})".format(VERSIONS)
     try:
         return subprocess.call([str(PYTHON), "-c", probe], stderr=subprocess.DEVNULL) == 0
     except OSError:
@@ -86,8 +86,9 @@ def _make_venv() -> None:
     import venv
 
     try:
-        venv.create(str(VENV), with_pip=True, clear=True)
-    except (OSError, subprocess.CalledProcessError) as error:
+        # Without pip: unpacking it takes longer than all the rest, and it can run out of its wheel (_pip).
+        venv.create(str(VENV), with_pip=False, clear=True)
+    except OSError as error:
         sys.exit("The virtual environment {} could not be made: {}".format(VENV, error))
     LOCATION.write_text(str(VENV))
 
@@ -95,7 +96,7 @@ def _make_venv() -> None:
 def _install_packages(locks: "list[str]") -> None:
     _say("installing packages ({})".format(", ".join(locks)))
     files = [argument for name in locks for argument in ("-r", str(ROOT / name))]
-    pip = [str(PYTHON), "-m", "pip", "install", "-q", "--disable-pip-version-check", "--require-hashes"]
+    pip = [*_pip(), "install", "-q", "--disable-pip-version-check", "--require-hashes"]
     uv = [str(VENV / "bin" / "uv"), "pip", "install", "-q", "--require-hashes", "--python", str(PYTHON)]
     with open(str(LOG), "wb") as log:
         # uv does in seconds what takes pip minutes. It does not look at the system's certificates unless told.
@@ -108,6 +109,18 @@ def _install_packages(locks: "list[str]") -> None:
         if _call(pip + files, env, log):
             return
     sys.exit("The packages could not be installed: is there a way to a package index? {} says why.".format(LOG))
+
+
+def _pip() -> "list[str]":
+    """The pip that came with this Python, run by the environment's."""
+    import ensurepip
+
+    folder = getattr(ensurepip, "_WHEEL_PKG_DIR", None) or pathlib.Path(ensurepip.__file__).parent / "_bundled"
+    wheels = sorted(pathlib.Path(folder).glob("pip-*.whl"))
+    if wheels:
+        return [str(PYTHON), str(wheels[-1] / "pip")]
+    subprocess.call([str(PYTHON), "-m", "ensurepip"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return [str(PYTHON), "-m", "pip"]
 
 
 def _call(command: "list[str]", env: "dict[str, str]", log: "typing.IO[bytes]") -> bool:

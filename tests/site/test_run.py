@@ -41,20 +41,20 @@ def checkout(tmp_path: Path) -> Path:
 def with_venv(checkout: Path) -> Path:
     """The same, with an environment whose pip and uv only note their calls."""
     venv.create(checkout / ".venv", with_pip=False)
-    (package := next((checkout / ".venv" / "lib").glob("python3*")) / "site-packages" / "pip").mkdir()
-    (package / "__init__.py").touch()
+    package = checkout / "wheels" / "pip-1-py3-none-any.whl" / "pip"
+    package.mkdir(parents=True)
     (package / "__main__.py").write_text(_PIP)
-    for name, text in (("pip", "#!/bin/sh\n"), ("uv", _UV)):
-        program = checkout / ".venv" / "bin" / name
-        program.write_text(text)
-        program.chmod(0o755)
+    uv = checkout / ".venv" / "bin" / "uv"
+    uv.write_text(_UV)
+    uv.chmod(0o755)
     (checkout / ".venv" / "location").write_text(str(checkout / ".venv"))
     return checkout
 
 
 def _run(checkout: Path, *arguments: str, before: str = "", **env: str) -> subprocess.CompletedProcess[str]:
     """run.py as a program, after the Python statements ``before``."""
-    code = f"import sys, runpy; {before or 'pass'}; sys.argv[:] = ['run.py', *{list(arguments)!r}]; "
+    code = "import sys, runpy, ensurepip; ensurepip._WHEEL_PKG_DIR = 'wheels'; "
+    code += f"{before or 'pass'}; sys.argv[:] = ['run.py', *{list(arguments)!r}]; "
     code += "runpy.run_path('run.py', run_name='__main__')"
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("UV_", "PIP_", "HYPEREAL_"))}
     return subprocess.run(
