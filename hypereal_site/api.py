@@ -99,20 +99,20 @@ def bad_fields(request: HttpRequest, error: ValidationError) -> HttpResponse:
     return error_json(errors.InvalidRequest(first["message"], param=first["param"], extra={"errors": faults}))
 
 
-def _param(fault: dict[str, Any]) -> str:
-    """The field as the caller knows it: without the framework's own names for where it stood."""
-    place = [str(part) for part in fault["loc"] if part not in ("body", "query", "path", "form")]
-    return ".".join(place[1:] if len(place) > 1 and _is_argument(fault, place[0]) else place)
+def _param(fault: dict[str, Any]) -> str | None:
+    """The field as the caller knows it, None where the whole body is at fault.
 
-
-def _is_argument(fault: dict[str, Any], name: str) -> bool:
-    # loc is (source, name of the view's argument, field, …) for a body, and (source, field) for a plain parameter.
-    return len(fault["loc"]) > 2 and str(fault["loc"][1]) == name
+    A fault's place is (source, the view's own name for the value, field, …), and (source, field) for plain parameters.
+    """
+    source, *place = (str(part) for part in fault["loc"])
+    if source in ("body", "form") or len(place) > 1:
+        place = place[1:]
+    return ".".join(place) or None
 
 
 def _complaint(fault: dict[str, Any]) -> str:
     cause = cast(dict[str, Any], fault.get("ctx") or {}).get("error")
-    if isinstance(cause, str | ValueError):
+    if isinstance(cause, ValueError):
         return str(cause)
     return str(_COMPLAINTS.get(fault["type"], fault["msg"]))
 

@@ -119,11 +119,22 @@ def test_a_bad_field_is_named_and_nothing_is_made(client: Client, body: dict[str
     assert not AuditEvent.objects.exists()
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"x"', b'{"name": NaN}', b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize("body", [b"{", b"[]", b'"x"', b'{"name": NaN}', b"\xff", b"[" * 100_000])
 def test_what_is_no_object_is_refused(client: Client, body: bytes) -> None:
     answer = client.post(URL, body, content_type="application/json")
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] == "invalid_json"
+
+
+def test_an_empty_body_lacks_everything(client: Client) -> None:
+    answer = client.post(URL, b"", content_type="application/json")
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] is None
+
+
+def test_a_bad_choice_of_workspace_is_named(client: Client) -> None:
+    error = client.get(f"{URL}?organizationId=mine").json()["error"]
+    assert (error["param"], error["message"]) == ("organizationId", "This is no id.")
 
 
 def test_several_faults_are_told_at_once(client: Client) -> None:
