@@ -76,8 +76,9 @@ def test_no_tier_or_speed_class_leaves_out_a_rate_of_the_base(catalog_files: sou
         assert entry.price is not None
         rates = entry.price.rates
         base = {bucket for bucket, _ in rates.tokens.items()}
-        for table in (*rates.long_context, *rates.service_tiers):
-            assert {bucket for bucket, _ in table.rates.items()} == base, slug
+        tables = [tier.rates for tier in rates.long_context] + [tier.rates for tier in rates.service_tiers]
+        for table in tables:
+            assert {bucket for bucket, _ in table.items()} == base, slug
 
 
 def test_gpt_image_2_follows_the_reference(catalog_files: source.CatalogSource) -> None:
