@@ -8,12 +8,17 @@ BYTES_PER_TOKEN = 4
 SAFE_BYTES_PER_TOKEN = 3
 IMAGE_TOKENS = 2000
 
-_CARRIERS = (b";base64,", b'"file_data"', b'"input_audio"', b'"inlineData"', b'"inline_data"', b'"source"')
+# One of these stands wherever a payload does: data URLs, and the members data, file_data, inline_data.
+_CARRIERS = (b";base64,", b'data"')
 _PAYLOAD = re.compile(
-    rb'"(url|image_url|file_url|file_data|data|b64_json)"\s*:\s*"(?:data:([a-z]*)[^",]{0,200};base64,)?'
+    rb'"(url|image_url|file_url|file_data|data)"\s{0,8}:\s{0,8}"(?:data:([a-z]*)[^",]{0,200};base64,)?'
     rb"([A-Za-z0-9+/_=-]{256})"
 )
-_IMAGE_LINK = re.compile(rb'"(?:url|image_url)"\s*:\s*"(?:https?:|gs:|file-)')
+_PAYLOAD_OPENING_BYTES = 600
+_WINDOW_BYTES = 256 * 1024
+_LINK_BYTES = 40
+_CONTINUATION_BYTES = bytes(range(0x80, 0xC0))
+_IMAGE_LINK = re.compile(rb'"(?:url|image_url)"\s{0,8}:\s{0,8}"(?:https?:|gs:|file-)')
 # How well-known files begin once they are base64: "%PDF-", PNG, JPEG, GIF.
 _PDF = b"JVBERi"
 _PICTURES = (b"iVBORw0KGgo", b"/9j/", b"R0lGOD")
@@ -45,7 +50,7 @@ def ceiling_input_tokens(body: bytes) -> int:
     tokens = -(-text_bytes // SAFE_BYTES_PER_TOKEN)
     if not body.isascii():
         # Scripts outside ASCII take three bytes and up to two tokens a character.
-        tokens += (len(body) - len(body.decode("utf-8", "ignore"))) // 2
+        tokens += (len(body) - len(body.translate(None, _CONTINUATION_BYTES))) // 2
     return tokens + media_tokens
 
 
@@ -103,17 +108,29 @@ def output_tokens_in(answer: bytes) -> int:
 
 
 def _weigh(body: bytes) -> tuple[int, int]:
-    """Bytes that count as text, and the tokens of images, sounds and files in the body."""
-    text_bytes = len(body)
-    media_tokens = IMAGE_TOKENS * len(_IMAGE_LINK.findall(body)) if b"url" in body else 0
-    if len(body) > 300 and any(carrier in body for carrier in _CARRIERS):
-        at = 0
-        while match := _PAYLOAD.search(body, at):
-            rest = _REST_OF_STRING.match(body, match.end())
-            at = rest.end() if rest else len(body)
-            size = at - match.start(3)
-            text_bytes -= size
-            media_tokens += _media_tokens(match, size * 3 // 4)
+    """Bytes that count as text, and the tokens of images, sounds and files in the body.
+
+    Goes window by window: one search over tens of megabytes would hold up every other thread.
+    """
+    text_bytes, media_tokens = len(body), 0
+    carries = any(carrier in body for carrier in _CARRIERS)
+    links = b"url" in body
+    at = 0
+    while (carries or links) and at < len(body):
+        end = at + _WINDOW_BYTES
+        match = _PAYLOAD.search(body, at, end + _PAYLOAD_OPENING_BYTES) if carries else None
+        searched = match.start() if match else end
+        if links:
+            found = _IMAGE_LINK.finditer(body, at, searched + _LINK_BYTES)
+            media_tokens += IMAGE_TOKENS * sum(link.start() < searched for link in found)
+        if match is None:
+            at = end
+            continue
+        rest = _REST_OF_STRING.match(body, match.end())
+        at = rest.end() if rest else len(body)
+        size = at - match.start(3)
+        text_bytes -= size
+        media_tokens += _media_tokens(match, size * 3 // 4)
     return max(0, text_bytes), media_tokens
 
 
@@ -124,6 +141,6 @@ def _media_tokens(match: re.Match[bytes], size: int) -> int:
         return -(-size // _BYTES_PER_FILE_TOKEN)
     if kind == b"video":
         return -(-size // _BYTES_PER_VIDEO_TOKEN)
-    if kind == b"image" or match[1] == b"b64_json" or match[3].startswith(_PICTURES):
+    if kind == b"image" or match[3].startswith(_PICTURES):
         return IMAGE_TOKENS
     return max(IMAGE_TOKENS if match[1] in (b"url", b"image_url") else 0, -(-size // _BYTES_PER_AUDIO_TOKEN))

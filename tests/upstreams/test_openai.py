@@ -177,6 +177,16 @@ class TestInputEstimates:
         file = json.dumps({"file": {"file_data": "data:application/pdf;base64,JVBERi" + "A" * 40_000}}).encode()
         assert 2900 < estimate.estimate_input_tokens(file) < 3200
 
+    def test_windows_do_not_lose_or_double_anything(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        picture = {"image_url": {"url": "data:image/png;base64," + "A" * 900}}
+        parts = [{"text": "x" * 37}, {"image_url": {"url": "https://a.test/b"}}, picture] * 30
+        body = json.dumps(parts).encode()
+        whole = estimate.ceiling_input_tokens(body)
+        assert whole // estimate.IMAGE_TOKENS == 60
+        for window in (50, 64, 333, 1000):
+            monkeypatch.setattr(estimate, "_WINDOW_BYTES", window)
+            assert estimate.ceiling_input_tokens(body) == whole
+
     def test_a_long_word_in_a_text_is_text(self) -> None:
         body = json.dumps({"messages": [{"role": "user", "content": "A" * 30_000}]}).encode()
         assert estimate.estimate_input_tokens(body) >= 7500
