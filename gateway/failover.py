@@ -194,13 +194,15 @@ def cut_short(error: UpstreamError) -> ProductError:
         return PassedOn(error)
     if isinstance(error, UpstreamTimedOut):
         return TimedOut("The model stopped answering in the middle of the stream.")
-    if isinstance(error, Retryable) and _is_overload(error):
+    if _is_overload(error):
         return Overloaded("The model was overloaded in the middle of the stream.")
     return UpstreamFailed("The stream broke off at the provider.")
 
 
 def _is_overload(error: UpstreamError) -> bool:
-    return isinstance(error, UpstreamRateLimited | PoolBusy) or error.status in _OVERLOAD_STATUSES
+    return isinstance(error, Retryable) and (
+        isinstance(error, UpstreamRateLimited | PoolBusy) or error.status in _OVERLOAD_STATUSES
+    )
 
 
 def _after(seconds: float) -> dict[str, str]:

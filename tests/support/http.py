@@ -52,9 +52,10 @@ def send(
 class Stream:
     """An answer that is still coming."""
 
-    def __init__(self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse) -> None:
-        assert connection.sock is not None
-        self._socket: socket.socket = connection.sock
+    def __init__(
+        self, connection: http.client.HTTPConnection, sock: socket.socket, response: http.client.HTTPResponse
+    ) -> None:
+        self._socket = sock
         self.connection = connection
         self.response = response
         self.status = response.status
@@ -87,6 +88,8 @@ def opened(
     given = {"content-type": "application/json", **(headers or {})}
     try:
         connection.request(method, path, data, given)
-        yield Stream(connection, connection.getresponse())
+        sock = connection.sock  # the connection forgets it where the answer says that it will be closed
+        assert sock is not None
+        yield Stream(connection, sock, connection.getresponse())
     finally:
         connection.close()
