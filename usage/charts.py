@@ -12,12 +12,12 @@ from datetime import date
 from decimal import Decimal
 from typing import Any, Final
 
-from django.utils.formats import number_format
 from django.utils.html import escape
 from django.utils.translation import gettext as _
 
 from core import money
 from usage.queries import Summary
+from usage.templatetags.usage_calls import decimal_text
 
 #: So many models get a colour of their own; the rest is summed up.
 TOP_MODELS: Final = 5
@@ -43,7 +43,7 @@ class Series:
     @property
     def share_text(self) -> str:
         """The share as people read it: 37.4%."""
-        return f"{number_format(self.share, 1)}%"
+        return f"{decimal_text(self.share, 1)}%"
 
 
 def series(summary: Summary) -> list[Series]:
@@ -142,9 +142,9 @@ def _format(greatest_microcredits: int) -> str:
 def _in_the_middle(total_microcredits: int) -> str:
     amount = money.usd(total_microcredits)
     if amount >= 100:
-        return f"${number_format(amount.quantize(Decimal(1)), 0, force_grouping=True)}"
+        return f"${decimal_text(amount, 0)}"
     decimals = 2 if total_microcredits >= money.MICROCREDITS_PER_USD // 10 else 4
-    return f"${number_format(amount, decimals)}"
+    return f"${decimal_text(amount, decimals)}"
 
 
 def _half_a_day_around(days: Sequence[date]) -> list[str]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
-from django.utils.formats import number_format
 from django.utils.safestring import SafeString
 from django.utils.translation import get_language_bidi
 from django.utils.translation import gettext as _
 
 from core.templatetags import amounts
 from usage.queries import Summary, Totals
+from usage.templatetags.usage_calls import decimal_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def _requests(now: Totals, before: Totals | None, days: int) -> Tile:
 
 def _savings(now: Totals) -> Tile:
     cached = _percent(now.cached_input_tokens, now.input_tokens)
-    note = _("%(percent)s of input tokens cached") % {"percent": _number(f"{number_format(cached, 0)}%")}
+    note = _("%(percent)s of input tokens cached") % {"percent": _number(f"{decimal_text(cached, 0)}%")}
     tone = "success" if now.cached_input_tokens else "neutral"
     return Tile(_("Cache savings"), amounts.usd(now.saved_microcredits), note, tone, "database-zap")
 
@@ -67,7 +67,7 @@ def _errors(now: Totals, before: Totals | None, days: int) -> Tile:
         change = _("%(points)s pt vs. %(period)s") % {"points": _number(_signed(points, 2)), "period": _period(days)}
         note = f"{note} · {change}"
         tone = "error" if points >= Decimal("0.01") else "success" if points <= Decimal("-0.01") else "neutral"
-    value = amounts.isolated(f"{number_format(rate, 2)}%")
+    value = amounts.isolated(f"{decimal_text(rate, 2)}%")
     return Tile(_("Error rate"), value, note, tone, "triangle-alert")
 
 
@@ -97,6 +97,6 @@ def _percent(part: int, whole: int) -> Decimal:
 
 
 def _signed(value: Decimal, decimals: int) -> str:
-    rounded = round(value, decimals)
-    sign = "+" if rounded > 0 else "−" if rounded < 0 else "±"
-    return f"{sign}{number_format(abs(rounded), decimals, force_grouping=True)}"
+    text = decimal_text(abs(value), decimals)
+    sign = "±" if text == decimal_text(Decimal(0), decimals) else "+" if value > 0 else "−"
+    return f"{sign}{text}"

@@ -11,6 +11,7 @@ from core import ids
 from tests.support.money import Payer
 from usage.items import Record
 from usage.metering import apply_now
+from usage.models import RequestLog
 
 CREDIT = 1_000_000
 
@@ -28,6 +29,37 @@ def call(payer: Payer, charge: int, *, at: datetime, lasted: timedelta = timedel
     apply_now(admit, now=started)
     apply_now(payer.settle(admit, charge, **fields), now=at)
     return admit.hold_id
+
+
+def plain(workspace_id: UUID, moment: datetime, charge: int) -> RequestLog:
+    """A row of the log alone, not saved: for reading many, where nobody asks the ledger."""
+    request_id = id_at(moment)
+    return RequestLog(
+        id=request_id,
+        request_id=request_id,
+        billed_at=moment,
+        workspace_id=workspace_id,
+        key_name="test",
+        endpoint="chat",
+        model="gpt-test",
+        provider="test",
+        target="test/local/gpt-test",
+        attempts=1,
+        status=200,
+        error_type="",
+        stream=False,
+        latency_ms=10,
+        input_tokens=1,
+        cached_input_tokens=0,
+        cache_write_tokens=0,
+        output_tokens=1,
+        charged_microcredits=charge,
+        saved_microcredits=0,
+        estimated=False,
+        late=False,
+        client_disconnected=False,
+        sandbox=False,
+    )
 
 
 def refused(payer: Payer, *, at: datetime, status: int = 429, **fields: Any) -> UUID:

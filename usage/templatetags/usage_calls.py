@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from uuid import UUID
 
 from django import template
@@ -18,6 +18,15 @@ from core.templatetags.amounts import isolated
 register = template.Library()
 
 
+def decimal_text(value: Decimal, decimals: int) -> str:
+    """``value`` rounded half up to ``decimals``, as people of the language in force write it.
+
+    Django's own formatting cuts off instead of rounding.
+    """
+    rounded = value.quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_HALF_UP)
+    return number_format(rounded, decimals, force_grouping=True)
+
+
 @register.filter
 def duration_text(milliseconds: int | None) -> str:
     """Milliseconds as people read them: 820 ms, 10.4 s, 1,204 s."""
@@ -26,7 +35,7 @@ def duration_text(milliseconds: int | None) -> str:
     if milliseconds < 1_000:
         return _("%(number)s ms") % {"number": milliseconds}
     seconds = Decimal(milliseconds) / 1_000
-    return _("%(number)s s") % {"number": number_format(seconds, 1 if seconds < 1_000 else 0, force_grouping=True)}
+    return _("%(number)s s") % {"number": decimal_text(seconds, 1 if seconds < 1_000 else 0)}
 
 
 @register.filter
