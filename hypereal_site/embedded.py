@@ -99,7 +99,7 @@ class _Server:
             self._held_port.close()
             self._held_port = None
         if self.process is not None:
-            processes.stop(self.process, self.stop_steps)
+            processes.stop([self.process], self.stop_steps)
             self.process = None
         self._free_lock()
 

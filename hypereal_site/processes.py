@@ -54,17 +54,20 @@ def launched(
     return [str(part) for part in [*head, *command]]
 
 
-def stop(process: subprocess.Popen[bytes], steps: StopSteps) -> None:
-    """End ``process`` by the given signals, and at last by SIGKILL to its whole process group."""
+def stop(running: Sequence[subprocess.Popen[bytes]], steps: StopSteps) -> None:
+    """End processes side by side by the given signals, each sent once, and at last by SIGKILL to their groups."""
     for number, seconds in steps:
-        if process.poll() is not None:
-            break
-        process.send_signal(number)
-        try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            continue
-    kill_group(process)
+        living = [process for process in running if process.poll() is None]
+        for process in living:
+            process.send_signal(number)
+        end = time.monotonic() + seconds
+        for process in living:
+            try:
+                process.wait(max(0.0, end - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                continue
+    for process in running:
+        kill_group(process)
 
 
 def kill_group(process: subprocess.Popen[bytes]) -> None:

@@ -1,7 +1,7 @@
 """Runs all processes of one installation on this machine: what `python3 run.py` hands over to.
 
 Order of start: PostgreSQL, Redis, stand-ins for outside services, migrations and demo data, web, worker, cron.
-Order of stop: web first (it drains), cron, worker, stand-ins, Redis, PostgreSQL.
+Order of stop: web (it drains), cron and worker, stand-ins, Redis, PostgreSQL.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ WEB_SECONDS = 60.0
 #: Longer than the web process takes itself for open streams (GATEWAY_DRAIN_SECONDS) and pages.
 WEB_DRAIN_SECONDS = 40.0
 PREPARE_SECONDS = 300.0
+#: Each group ends side by side, within its seconds. Web first: open streams find everything they need.
+STOP_ORDER = ((("web",), WEB_DRAIN_SECONDS), (("cron", "worker"), 10.0), (("demo-stripe", "sandbox"), 5.0))
 RESTARTS = 5
 RESTART_WINDOW_SECONDS = 300.0
 #: Asks our own web process, never by way of a proxy that the environment names.
@@ -55,7 +57,6 @@ class Child:
 
     name: str
     command: list[str]
-    stop_seconds: float = 10.0
     process: subprocess.Popen[bytes] | None = None
     restarts: deque[float] = field(default_factory=deque)
 
@@ -145,18 +146,16 @@ class Supervisor:
         python = sys.executable
         if not os.environ.get("SANDBOX_BASE_URL"):
             port = self.env["SANDBOX_BASE_URL"].rpartition(":")[2]
-            self._add(Child("sandbox", [python, "-m", "upstreams.sandbox", "--port", port], 5.0))
+            self._add(Child("sandbox", [python, "-m", "upstreams.sandbox", "--port", port]))
         if not local_env.uses_real_stripe(os.environ):
             port = self.env["STRIPE_API_BASE"].rpartition(":")[2]
             state = str(self.var / "demo-stripe.json")
             command = [python, "-m", "billing.demo_stripe.server", "--port", port, "--state", state]
-            self._add(Child("demo-stripe", command, 5.0))
+            self._add(Child("demo-stripe", command))
 
     def _start_product(self, port: int) -> None:
         python = sys.executable
-        web = Child(
-            "web", [python, "-m", "hypereal_site.serve", "--role", "all", "--port", str(port)], WEB_DRAIN_SECONDS
-        )
+        web = Child("web", [python, "-m", "hypereal_site.serve", "--role", "all", "--port", str(port)])
         self._add(web)
         if not processes.wait_until(lambda: _ended(web) or _serves(port), WEB_SECONDS, every=0.1) or _ended(web):
             raise CannotRun(f"The web process does not answer:\n{self._last_lines(web.name)}")
@@ -167,10 +166,14 @@ class Supervisor:
     def _prepare(self) -> dict[str, str]:
         """Migrate and load data; the demo's credentials (empty outside a demo)."""
         log = processes.fresh_log(self.logs / "prepare.log")
+        env = dict(self.env)
+        if any(isinstance(server, Postgres) for server in self.servers):
+            # Migrations flush hundreds of times, and a start that a power cut ends is simply done again.
+            env["PGOPTIONS"] = "-c synchronous_commit=off"
         with log.open("wb") as errors:
             process = subprocess.Popen(
                 processes.launched([sys.executable, "-m", "hypereal_site.prepare"], directory=self.root),
-                env=self.env,
+                env=env,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,  # it ends with the demo's key, which belongs into no log
                 stderr=errors,
@@ -290,11 +293,9 @@ class Supervisor:
     def _stop(self) -> None:
         if self._lock is None:
             return  # nothing was started: another run has the folder
-        by_name = {child.name: child for child in self.children}
-        for name in ("web", "cron", "worker", "demo-stripe", "sandbox"):
-            child = by_name.get(name)
-            if child is not None and child.process is not None:
-                processes.stop(child.process, [(signal.SIGTERM, child.stop_seconds)])
+        for names, seconds in STOP_ORDER:
+            members = [child.process for child in self.children if child.name in names and child.process is not None]
+            processes.stop(members, [(signal.SIGTERM, seconds)])
         # A grandchild that left its group (a job's own process, say) still bears the mark.
         try:
             processes.end_leftovers(lambda: processes.bearing(MARK, self.mark), [])
