@@ -8,10 +8,12 @@ from typing import Any
 from allauth.account.models import EmailAddress
 
 from accounts.models import User
+from core import clock, ids
 from events import audit
 from keys import issuing
 from orgs.models import Membership, Workspace
 from orgs.workspaces import new_slug
+from usage.models import RequestLog
 
 PASSWORD = "a horse of correct batteries"
 
@@ -43,3 +45,34 @@ def api_key(
 ) -> issuing.Issued:
     """A key and its secret."""
     return issuing.create(workspace, issuing.Terms(name=name, **terms), actor=audit.SYSTEM, created_by=created_by)
+
+
+def call(workspace: Workspace, **columns: Any) -> RequestLog:
+    """A logged call that cost one credit."""
+    made: dict[str, Any] = {
+        "id": ids.uuid7(),
+        "billed_at": clock.now(),
+        "workspace_id": workspace.pk,
+        "key_name": "prod",
+        "endpoint": "chat",
+        "model": "gpt-5.5",
+        "provider": "openai",
+        "target": "openai//gpt-5.5",
+        "attempts": 1,
+        "status": 200,
+        "error_type": "",
+        "stream": False,
+        "latency_ms": 900,
+        "input_tokens": 100,
+        "cached_input_tokens": 0,
+        "cache_write_tokens": 0,
+        "output_tokens": 50,
+        "charged_microcredits": 1_000_000,
+        "saved_microcredits": 0,
+        "estimated": False,
+        "late": False,
+        "client_disconnected": False,
+        "sandbox": False,
+        **columns,
+    }
+    return RequestLog.objects.create(**{"request_id": made["id"], **made})

@@ -1,0 +1,316 @@
+"""Who may open which door: every URL of the web face, every role, and somebody else's things behind the same URL.
+
+`DOORS` is the table. A URL that is missing in it fails the suite: a new page is closed until somebody writes down here
+who may use it. Expectations are written out once more on purpose instead of being read from `orgs.permissions`: two
+hands must agree before a role can do more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from asgiref.sync import async_to_sync
+from django.core.cache import cache
+from django.db import connection
+from django.test import Client
+from django.urls import URLPattern, URLResolver, get_resolver
+
+from billing.models import TopUp
+from keys.models import ApiKey
+from tests import cast, factories
+
+pytestmark = pytest.mark.django_db
+
+OWNER, ADMIN, DEVELOPER, BILLING, VIEWER = cast.ROLES
+MEMBERS = frozenset(cast.ROLES)
+KEYS_READ = frozenset({OWNER, ADMIN, DEVELOPER, VIEWER})
+KEYS_WRITE = frozenset({OWNER, ADMIN, DEVELOPER})
+BILLING_READ = frozenset({OWNER, ADMIN, BILLING, VIEWER})
+BILLING_WRITE = frozenset({OWNER, BILLING})
+USAGE_READ = MEMBERS
+
+
+@dataclass(frozen=True)
+class Things:
+    """What the organization has, for URLs that name one thing."""
+
+    key: str
+    topup: str
+    call: str
+
+
+@dataclass(frozen=True)
+class Door:
+    """One method of one URL: for whom it opens, and what is sent.
+
+    ``path`` fills the URL with the organization's things. ``own``: the URL names nothing, so a stranger gets the same
+    page about their own workspace.
+    """
+
+    route: str
+    method: str
+    roles: frozenset[str]
+    path: Callable[[Things], str]
+    data: Mapping[str, Any] = field(default_factory=dict)
+    json: bool = False
+    opened: tuple[int, ...] = (200,)
+    own: bool = True
+
+    @property
+    def is_api(self) -> bool:
+        return self.route.startswith("api/")
+
+
+def page(route: str, roles: frozenset[str], method: str = "GET", **rest: Any) -> Door:
+    """A door whose URL names nothing."""
+    return Door(route, method, roles, lambda _: f"/{route}", **rest)
+
+
+def thing(route: str, path: Callable[[Things], str], roles: frozenset[str], method: str = "GET", **rest: Any) -> Door:
+    """A door whose URL names one of the organization's things."""
+    return Door(route, method, roles, path, own=False, **rest)
+
+
+KEY_PAGE, KEY_API = "manage-api-keys/<uuid:key_id>", "api/api-keys/<key_id>"
+TOPUP_PAGE = "billing/topups/<uuid:topup_id>"
+
+DOORS = [
+    # Console
+    page("", MEMBERS),
+    page("workspace", MEMBERS, "POST", data={"workspace": "@personal"}, opened=(302,)),
+    page("settings/account", MEMBERS),
+    page("settings/account", MEMBERS, "POST", data={"name": "x"}, opened=(302,)),
+    page("manage-api-keys", KEYS_READ),
+    page("manage-api-keys/new", KEYS_WRITE),
+    page("manage-api-keys/new", KEYS_WRITE, "POST", data={"name": "new", "form_token": str(uuid4())}),
+    thing(KEY_PAGE, lambda t: f"/manage-api-keys/{t.key}", KEYS_WRITE),
+    thing(KEY_PAGE, lambda t: f"/manage-api-keys/{t.key}", KEYS_WRITE, "POST", data={"name": "x"}, opened=(302,)),
+    thing(f"{KEY_PAGE}/state", lambda t: f"/manage-api-keys/{t.key}/state", KEYS_WRITE),
+    thing(f"{KEY_PAGE}/state", lambda t: f"/manage-api-keys/{t.key}/state", KEYS_WRITE, "POST", opened=(302,)),
+    thing(f"{KEY_PAGE}/delete", lambda t: f"/manage-api-keys/{t.key}/delete", KEYS_WRITE),
+    thing(f"{KEY_PAGE}/delete", lambda t: f"/manage-api-keys/{t.key}/delete", KEYS_WRITE, "POST", opened=(302,)),
+    # Usage
+    page("usage", USAGE_READ),
+    page("usage/requests", USAGE_READ),
+    thing("usage/requests/<uuid:row_id>", lambda t: f"/usage/requests/{t.call}", USAGE_READ),
+    # Billing
+    page("billing", BILLING_READ),
+    page("billing/topups", BILLING_WRITE, "POST", data={"amount": "nonsense"}, opened=(422,)),
+    page("billing/topups.csv", BILLING_READ),
+    thing(f"{TOPUP_PAGE}/return", lambda t: f"/billing/topups/{t.topup}/return", BILLING_READ),
+    thing(f"{TOPUP_PAGE}/state", lambda t: f"/billing/topups/{t.topup}/state", BILLING_READ),
+    # Management API
+    page("api/me", MEMBERS),
+    page("api/api-keys", KEYS_READ),
+    page("api/api-keys", KEYS_WRITE, "POST", data={"name": "new"}, json=True, opened=(201,)),
+    thing("api/api-keys/<key_id>", lambda t: f"/api/api-keys/{t.key}", KEYS_READ),
+    thing(
+        "api/api-keys/<key_id>", lambda t: f"/api/api-keys/{t.key}", KEYS_WRITE, "PATCH", data={"name": "x"}, json=True
+    ),
+    thing("api/api-keys/<key_id>", lambda t: f"/api/api-keys/{t.key}", KEYS_WRITE, "DELETE", opened=(204,)),
+    page("api/api-usage", USAGE_READ),
+    page("api/api-usage/export", USAGE_READ),
+    # One's own account: any signed-in person, about themselves
+    page("accounts/email/", MEMBERS),
+    page("accounts/password/change/", MEMBERS),
+    page("accounts/password/set/", MEMBERS, opened=(302,)),
+    page("accounts/reauthenticate/", MEMBERS),
+    page("accounts/2fa/", MEMBERS),
+    page("accounts/2fa/reauthenticate/", MEMBERS, opened=(302,)),
+    page("accounts/2fa/totp/activate/", MEMBERS, opened=(302,)),
+    page("accounts/2fa/totp/deactivate/", MEMBERS, "POST", opened=(302, 404)),
+    page("accounts/2fa/recovery-codes/", MEMBERS, opened=(302, 404)),
+    page("accounts/2fa/recovery-codes/generate/", MEMBERS, opened=(302,)),
+    page("accounts/2fa/recovery-codes/download/", MEMBERS, opened=(302, 404)),
+    page("accounts/2fa/webauthn/", MEMBERS),
+    page("accounts/2fa/webauthn/add/", MEMBERS, opened=(302,)),
+    page("accounts/2fa/webauthn/reauthenticate/", MEMBERS, opened=(200, 302)),
+    page("accounts/sessions/", MEMBERS),
+]
+
+#: Doors for everybody, and why. Their own tests hold what they give away.
+PUBLIC = {
+    "accounts/login/": "sign-in",
+    "accounts/logout/": "signs out whoever is in",
+    "accounts/inactive/": "says that an account is deactivated",
+    "accounts/signup/": "sign-up",
+    "accounts/confirm-email/": "says that a mail is on its way",
+    r"accounts/^confirm-email/(?P<key>[-:\w]+)/$": "the signed link in a mail",
+    "accounts/password/reset/": "asks for a mail",
+    "accounts/password/reset/done/": "says that a mail is on its way",
+    "accounts/password/reset/key/done/": "says that the password is set",
+    r"accounts/^password/reset/key/(?P<uidb36>[0-9A-Za-z]+)-(?P<key>.+)/$": "the signed link in a mail",
+    "accounts/login/code/confirm/": "second step of a sign-in that a session carries",
+    "accounts/2fa/authenticate/": "second step of a sign-in that a session carries",
+    "accounts/2fa/webauthn/login/": "sign-in by passkey",
+    "api/openapi.json": "the API's description",
+    "api/": "nothing is there",
+    "language": "the language of pages",
+    "models": "the price list",
+    "healthz": "for load balancers",
+    "status": "for people",
+    "billing/webhooks/stripe": "signed by Stripe",
+}
+#: Doors that are tried in `tests.accounts`, since they need a session or a passkey of one's own.
+ELSEWHERE = {
+    "accounts/sessions/<int:session_id>/end/",
+    "accounts/2fa/webauthn/keys/<int:pk>/remove/",
+    "accounts/2fa/webauthn/keys/<int:pk>/edit/",
+}
+
+
+# ── The table is complete ────────────────────────────────────────────────────────────────────────────────────────────
+def routes(resolver: URLResolver | None = None, before: str = "") -> Iterator[str]:
+    for pattern in (resolver or get_resolver()).url_patterns:
+        route = before + str(pattern.pattern)
+        if isinstance(pattern, URLResolver):
+            yield from routes(pattern, route)
+        else:
+            assert isinstance(pattern, URLPattern)
+            yield route
+
+
+def test_every_url_stands_in_the_table() -> None:
+    known = {door.route for door in DOORS} | set(PUBLIC) | ELSEWHERE
+    found = {route for route in routes() if not route.startswith("admin/")}
+    assert found - known == set(), "say in DOORS who may use these"
+    assert known - found == set(), "these URLs are gone"
+
+
+# ── The table is true ────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.fixture
+def company() -> cast.Cast:
+    cache.clear()
+    return cast.assemble()
+
+
+@pytest.fixture
+def things(company: cast.Cast) -> Things:
+    workspace = company.organization
+    key = factories.api_key(workspace, created_by=company[OWNER]).key
+    topup = TopUp.objects.create(
+        wallet_id=workspace.pk, amount_cents=1_000, credits_microcredits=10**9, state=TopUp.State.EXPIRED
+    )
+    call = factories.call(workspace, key_id=key.pk)
+    return Things(str(key.pk), str(topup.pk), str(call.pk))
+
+
+def knock(client: Client, door: Door, things: Things, personal: str = "") -> Any:
+    data: Any = {name: personal if value == "@personal" else value for name, value in door.data.items()}
+    send = getattr(client, door.method.lower())
+    if door.json:
+        return send(door.path(things), data, content_type="application/json")
+    return send(door.path(things), data) if door.method in ("GET", "POST") else send(door.path(things))
+
+
+def everything() -> str:
+    """A digest of every row of the product's own tables; sessions and migrations aside."""
+    digest = hashlib.sha256()
+    with connection.cursor() as cursor:
+        for table in sorted(connection.introspection.table_names(cursor)):
+            if re.match(r"(accounts|billing|catalog|events|idempotency|keys|orgs|usage)_", table):
+                rows = "string_agg(t::text, chr(10) ORDER BY t::text)"
+                cursor.execute(f"SELECT md5(coalesce({rows}, '')) FROM {table} t")
+                digest.update(f"{table} {cursor.fetchone()}".encode())
+    return digest.hexdigest()
+
+
+def name_of(door: Door) -> str:
+    return f"{door.method} /{door.route}"
+
+
+@pytest.mark.parametrize("door", DOORS, ids=name_of)
+def test_a_door_opens_for_its_roles_alone(door: Door, company: cast.Cast, things: Things) -> None:
+    for who in cast.ROLES:
+        if who not in door.roles:
+            client, before = company.client(who), everything()
+            answer = knock(client, door, things)
+            assert answer.status_code == 403, f"{who} got {answer.status_code}"
+            assert everything() == before, f"refused {who}, and yet something changed"
+    for who in sorted(door.roles):  # afterwards, since deleting really deletes
+        if ApiKey.objects.get(pk=things.key).deleted_at:
+            ApiKey.objects.filter(pk=things.key).update(deleted_at=None)
+        personal = str(company[who].personal_workspace.pk)
+        answer = knock(company.client(who), fresh(door), things, personal)
+        assert answer.status_code in door.opened, f"{who} got {answer.status_code}"
+
+
+def fresh(door: Door) -> Door:
+    """The same form filled in anew: a token counts once."""
+    if "form_token" not in door.data:
+        return door
+    return Door(**{**vars(door), "data": {**door.data, "form_token": str(uuid4())}})
+
+
+@pytest.mark.parametrize("door", DOORS, ids=name_of)
+def test_nobody_gets_in_without_signing_in(door: Door, company: cast.Cast, things: Things) -> None:
+    if door.route == "":
+        pytest.skip("strangers see the landing page there")
+    before = everything()
+    answer = knock(Client(), door, things)
+    if door.is_api:
+        assert answer.status_code == 401
+        assert answer.json()["error"]["type"] == "authentication_error"
+    else:
+        assert answer.status_code == 302
+        assert answer["Location"].startswith(("/accounts/login/", "/accounts/reauthenticate/"))
+    assert everything() == before
+
+
+@pytest.mark.parametrize("door", [door for door in DOORS if not door.own], ids=name_of)
+def test_what_belongs_to_others_is_not_there(door: Door, company: cast.Cast, things: Things) -> None:
+    client, before = company.client("stranger"), everything()
+    foreign = knock(client, door, things)
+    made_up = Things(str(uuid4()), str(uuid4()), str(uuid4()))
+    invented = knock(client, door, made_up)
+    assert foreign.status_code == invented.status_code == 404
+    assert without_ids(foreign, things) == without_ids(invented, made_up)
+    assert everything() == before
+
+
+def without_ids(answer: Any, things: Things) -> str:
+    text = answer.content.decode()
+    for name in (things.key, things.topup, things.call):
+        text = text.replace(name, "id")
+    return re.sub(r'(csrfmiddlewaretoken" value|hx-headers)=[\'"][^>]*', "", text)
+
+
+@pytest.mark.parametrize("door", [d for d in DOORS if d.own and d.method == "GET" and d.opened == (200,)], ids=name_of)
+def test_a_stranger_s_pages_show_nothing_of_the_organization(door: Door, company: cast.Cast, things: Things) -> None:
+    answer = knock(company.client("stranger"), door, things)
+    assert answer.status_code == 200
+    text, key = text_of(answer), ApiKey.objects.get(pk=things.key)
+    for secret in (company.organization.name, company.organization.slug, key.prefix, *vars(things).values()):
+        assert secret not in text
+
+
+def text_of(answer: Any) -> str:
+    if not answer.streaming:
+        return str(answer.content.decode())
+
+    async def parts() -> bytes:
+        return b"".join([part async for part in answer])
+
+    return async_to_sync(parts)().decode()
+
+
+@pytest.mark.parametrize("door", [door for door in DOORS if door.method != "GET"], ids=name_of)
+def test_writes_carry_a_csrf_token(door: Door, company: cast.Cast, things: Things) -> None:
+    client, before = company.client(OWNER, enforce_csrf_checks=True), everything()
+    answer = knock(client, door, things)
+    assert answer.status_code == 403
+    assert everything() == before
+
+
+def test_the_admin_is_for_operators_alone(company: cast.Cast) -> None:
+    for who in ("stranger", *cast.ROLES):
+        for path in ("/admin/", "/admin/accounts/user/", "/admin/keys/apikey/", "/admin/billing/wallet/", "/admin/x/"):
+            answer = company.client(who).get(path, follow=True)
+            assert answer.status_code in (403, 404), f"{who} {path}"
+    assert Client().get("/admin/accounts/user/", follow=True).redirect_chain[-1][0].startswith("/accounts/login/")
