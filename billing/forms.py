@@ -23,22 +23,23 @@ class TopUpForm(forms.Form):
 
     amount = forms.ChoiceField(
         label=_("Amount"),
-        choices=[*((str(cents), f"${cents // 100}") for cents in AMOUNTS_CENTS), (OTHER, _("Other amount"))],
+        choices=[*((str(cents), f"${cents // 100}") for cents in AMOUNTS_CENTS), (OTHER, _("Other"))],
         widget=forms.RadioSelect,
         error_messages={"required": _("Choose an amount."), "invalid_choice": _("Choose an amount.")},
     )
     other = forms.DecimalField(
         label=_("Your amount in US dollars"),
-        required=False,
         decimal_places=2,
         max_digits=9,
         widget=forms.TextInput(attrs={"inputmode": "decimal", "autocomplete": "off", "maxlength": "12"}),
         error_messages={
+            "required": _("Enter an amount."),
             "invalid": _("Enter an amount like 25 or 12.50."),
             "max_decimal_places": _("Cents are the smallest unit: at most two decimals."),
         },
     )
     token = forms.UUIDField(widget=forms.HiddenInput)
+    use_required_attribute = False  # one's own amount is asked for only where none of the others is chosen
 
     @classmethod
     def empty(cls) -> TopUpForm:
@@ -54,21 +55,18 @@ class TopUpForm(forms.Form):
         """Adds ``amount_cents``; complaints about one's own amount stand at its field."""
         values = super().clean() or {}
         choice = values.get("amount")
-        if choice == OTHER and "other" not in self.errors:
-            self._take("other", values, values.get("other"))
-        elif choice not in (None, OTHER):
-            self.errors.pop("other", None)  # a rest of something typed before another choice was made
-            self._take("amount", values, Decimal(choice) / 100)
+        if choice != OTHER:
+            self.errors.pop("other", None)  # nothing, or a rest of something typed before another choice was made
+        if choice == OTHER and "other" in values:
+            self._take("other", values, int(values["other"] * 100))
+        elif choice and choice != OTHER:
+            self._take("amount", values, int(choice))
         return values
 
-    def _take(self, field: str, values: dict[str, Any], dollars: Decimal | None) -> None:
-        if dollars is None:
-            self.add_error(field, _("Enter an amount."))
-            return
-        cents = int(dollars * 100)
+    def _take(self, field: str, values: dict[str, Any], cents: int) -> None:
         try:
             topups.check_amount(cents)
         except errors.InvalidRequest as error:
             self.add_error(field, error.message)
-            return
-        values["amount_cents"] = cents
+        else:
+            values["amount_cents"] = cents

@@ -344,6 +344,8 @@ def heal(now: datetime | None = None, *, since: timedelta = timedelta(days=3)) -
 
     For a slow cadence (an hour, a night): it lists instead of asking for what we know to be open.
     """
+    if not stripe_api.is_configured():
+        return 0
     healed = 0
     for session in stripe_api.list_completed_sessions((now or clock.now()) - since):
         if session.payment_status != "paid" or session.topup_id is None:

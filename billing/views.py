@@ -76,8 +76,7 @@ def _overview(request: MemberRequest, form: TopUpForm, *, problem: str = "", sta
         "wallet": Wallet.objects.get(pk=workspace.pk),
         "lots": _lots(workspace),
         "form": form,
-        "choices": [(cents, money.from_cents(cents)) for cents in AMOUNTS_CENTS],
-        "least_cents": settings.TOPUP_LEAST_CENTS,
+        "choices": [(cents, f"${cents // 100}", money.from_cents(cents)) for cents in AMOUNTS_CENTS],
         "least_microcredits": money.from_cents(settings.TOPUP_LEAST_CENTS),
         "most_microcredits": money.from_cents(settings.TOPUP_MOST_CENTS),
         "may_pay": Permission.BILLING_WRITE in request.access.permissions,
@@ -155,7 +154,10 @@ def came_back(request: MemberRequest, topup_id: UUID) -> HttpResponse:
 def state(request: MemberRequest, topup_id: UUID) -> HttpResponse:
     """The part of the return page that changes while a payment is under way."""
     topup = topups.look_again(_topup(request, topup_id))
-    return render(request, "billing/_outcome.html", _outcome(request, topup))
+    response = render(request, "billing/_outcome.html", _outcome(request, topup))
+    if topup.state not in topups.OPEN:
+        response["HX-Refresh"] = "true"  # the balance at the top of the page has changed, too
+    return response
 
 
 def _topup(request: MemberRequest, topup_id: UUID) -> TopUp:

@@ -57,6 +57,7 @@ def entries() -> Sequence[Entry]:
     return (
         Entry("holds of dead processes", settings.SWEEP_SECONDS, sweep.sweep),
         Entry("open top-ups", 60.0, lambda: topups.sweep(clock.now())),
+        Entry("payments nobody told of", 3_600.0, lambda: topups.heal(clock.now())),
         Entry("stored Stripe events", 30.0, lambda: stripe_events.sweep(clock.now())),
         Entry("old answers to idempotency keys", 3_600.0, _forget_answers),
         Entry("old sessions", 86_400.0, _forget_sessions),

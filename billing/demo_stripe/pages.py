@@ -32,7 +32,9 @@ _FRAME: Final = Template(
 <link rel="stylesheet" href="/assets/pay.css">
 </head>
 <body>
-<p class="ribbon"><strong>Demo payments.</strong> No card is charged and no card number is asked for.</p>
+<header class="ribbon">
+<p><strong>Demo payments.</strong> No card is charged and no card number is asked for.</p>
+</header>
 <main>
 $content
 </main>

@@ -62,9 +62,17 @@ def test_it_works(browser: Client, stripe: FakeStripe) -> None:
     answer = browser.get("/billing")
     assert answer.status_code == 200
     shown = text_of(answer)
-    for words in ("$5.00", "$10.00", "$25.00", "$50.00", "$100.00", "Other from $2.00", "No top-ups yet"):
+    for words in (
+        "$5 500 credits",
+        "$10 1,000",
+        "$25 2,500",
+        "$50 5,000",
+        "$100 10,000",
+        "Other from $2.00",
+        "No top-ups yet",
+    ):
         assert words in shown
-    assert re.search(r'value="1000" checked', answer.content.decode())
+    assert re.search(r'value="1000"[^>]* checked', answer.content.decode())
 
 
 def test_it_shows_balance_held_available_and_lots(browser: Client, payer: Payer, stripe: FakeStripe) -> None:
@@ -217,7 +225,7 @@ def test_a_silent_provider_is_said_and_the_form_can_be_sent_again(
         answer = send(browser, 2_500, token=token)
     assert answer.status_code == 502
     assert "The payment page did not open" in text_of(answer)
-    assert re.search(r'value="2500" checked', answer.content.decode())
+    assert re.search(r'value="2500"[^>]* checked', answer.content.decode())
     assert token_of(answer) == token
     assert send(browser, 2_500, token=token)["Location"] == stripe.sessions[0]["url"]
     assert books(payer) == nothing((State.PENDING, 2_500))
@@ -270,12 +278,14 @@ def test_a_slow_payment_is_watched_until_it_ends(browser: Client, payer: Payer, 
     assert "The payment is under way" in text_of(answer)
     state = f"/billing/topups/{topup.pk}/state"
     assert f'hx-get="{state}?poll=1"' in answer.content.decode()
+    assert "HX-Refresh" not in browser.get(f"{state}?poll=1")
     later.shift(10)
     stripe.tick()
     fragment = browser.get(f"{state}?poll=1")
     assert "1,000 credits added" in text_of(fragment)
     assert "hx-get" not in fragment.content.decode()
     assert "<html" not in fragment.content.decode()
+    assert fragment["HX-Refresh"] == "true"
     assert books(payer) == paid(1_000)
 
 
