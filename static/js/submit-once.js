@@ -37,8 +37,9 @@ document.addEventListener(
 
 document.addEventListener("submit", (event) => {
   const form = event.target;
-  if (event.defaultPrevented || form.method === "dialog" || form.hasAttribute("data-submit-repeat")) return;
-  hold(form, event.submitter);
+  const method = event.submitter?.getAttribute("formmethod") ?? form.getAttribute("method");
+  const stays = method === "dialog" || form.target === "_blank" || form.hasAttribute("data-submit-repeat");
+  if (!event.defaultPrevented && !stays) hold(form, event.submitter);
 });
 
 document.addEventListener("htmx:beforeRequest", (event) => {

@@ -12,7 +12,7 @@ import pytest
 from allauth.account.models import EmailAddress
 from django.conf import settings as django_settings
 from django.test import Client
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, ViewportSize, sync_playwright
 from pytest_django import Settings
 from pytest_django.live_server_helper import LiveServer
 
@@ -23,8 +23,8 @@ from tests.support import chromium
 HERE = Path(__file__).parent
 AXE = (HERE / "vendor/axe.min.js").read_text("utf-8")
 PASSWORD = "a long enough passphrase"
-DESKTOP = {"width": 1360, "height": 900}
-PHONE = {"width": 390, "height": 844}
+DESKTOP = ViewportSize(width=1360, height=900)
+PHONE = ViewportSize(width=390, height=844)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def server(_last_one_out: None) -> Iterator[LiveServer]:
 @pytest.fixture
 def site(server: LiveServer, committed: None, settings: Settings) -> str:
     """The address of the product, with the component sheet at /look/sheet."""
-    templates = copy.deepcopy(django_settings.TEMPLATES)
+    templates: list[dict[str, Any]] = copy.deepcopy(django_settings.TEMPLATES)
     templates[0]["DIRS"].append(HERE / "templates")
     settings.TEMPLATES = templates
     settings.ROOT_URLCONF = "tests.look.urls"

@@ -82,6 +82,13 @@ def test_the_npm_lock_names_no_host() -> None:
     assert "://" not in re.sub(r'"(?:url|homepage|funding)":[^\n]*', "", lock)
 
 
+def test_the_npm_lock_knows_every_platform() -> None:
+    """Where a package for some system is missing from the lock, npm ci refuses on all of them."""
+    packages = json.loads((ROOT / "package-lock.json").read_text())["packages"]
+    wanted = {name for package in packages.values() for name in package.get("optionalDependencies", {})}
+    assert {f"node_modules/{name}" for name in wanted} <= set(packages)
+
+
 def test_fonts_come_with_their_licences() -> None:
     for family in ("inter", "jetbrains-mono", "vazirmatn"):
         assert (ROOT / f"static/fonts/{family}.woff2").stat().st_size > 10_000
