@@ -8,7 +8,7 @@ import re
 from datetime import UTC, datetime
 
 _SECRETS = re.compile(
-    r"ck_[0-9A-Za-z]{6,}"  # our keys
+    r"ck_[0-9A-Za-z]{16,}"  # our keys, also cut short
     r"|(?:sk|rk|pk|whsec)[_-][0-9A-Za-z_-]{8,}"  # Stripe's and providers' keys
     r"|(?<=[?&]key=)[^&\s\"']+"  # a key in a query string
     r"|(?i:(?<=bearer )[0-9a-z._~+/=-]{8,})"

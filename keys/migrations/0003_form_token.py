@@ -5,21 +5,20 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('keys', '0002_notices'),
-        ('orgs', '0001_initial'),
+        ("keys", "0002_notices"),
+        ("orgs", "0001_initial"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='apikey',
-            name='form_token',
+            model_name="apikey",
+            name="form_token",
             field=models.UUIDField(editable=False, null=True),
         ),
         migrations.AddConstraint(
-            model_name='apikey',
-            constraint=models.UniqueConstraint(fields=('workspace', 'form_token'), name='keys_apikey_form_once'),
+            model_name="apikey",
+            constraint=models.UniqueConstraint(fields=("workspace", "form_token"), name="keys_apikey_form_once"),
         ),
     ]
