@@ -191,12 +191,9 @@ class Supervisor:
         return dict(json.loads(lines[-1])) if lines and lines[-1].startswith("{") else {}
 
     def _tell(self, demo: dict[str, str]) -> None:
-        url = self.env["SITE_URL"]
-        self.say(f"Hypereal runs at {url}")
+        self.say(f"Hypereal runs at {self.env['SITE_URL']}")
         if demo:
-            told = {"url": url, **{name: demo[name] for name in ("api_key", "email", "password")}}
-            processes.write_private(Path(self.env["HYPEREAL_DEMO_FILE"]), json.dumps(told, indent=1) + "\n")
-            _print(f"\n  Sign in   {told['email']}  {told['password']}\n  API key   {told['api_key']}")
+            _print(f"\n  Sign in   {demo['email']}  {demo['password']}\n  API key   {demo['api_key']}")
             _print(f"  Both are kept in {self.var}/demo.json; mails go to mail and logs to log beside it.")
         _print("  Ctrl-C stops everything and keeps the data.\n")
 
