@@ -213,13 +213,24 @@ def ceiling(rates: Rates, input_tokens: int, output_tokens: int, service_tiers: 
     """
     if not rates.per_token:
         return 0
+    dearest_input, dearest_output = dearest(rates, input_tokens, service_tiers)
+    return ceiling_at(dearest_input, dearest_output, input_tokens, output_tokens)
+
+
+def ceiling_at(dearest_input: int, dearest_output: int, input_tokens: int, output_tokens: int) -> int:
+    """`ceiling` for rates that `dearest` gave: what a gateway may keep between calls of one price."""
+    numerator = max(input_tokens, 0) * dearest_input + max(output_tokens, 0) * dearest_output
+    return -(-numerator // TOKENS_PER_MTOK)
+
+
+def dearest(rates: Rates, input_tokens: int, service_tiers: Collection[str] = ()) -> tuple[int, int]:
+    """The dearest input and the dearest output rate that a call of this many input tokens can meet."""
     tiers = [tier for tier in rates.long_context if tier.above_input_tokens < input_tokens]
     services = [service for service in rates.service_tiers if service.name in service_tiers]
     reachable = [rates.tokens, *(tier.rates for tier in tiers), *(service.rates for service in services)]
     dearest_input = max(table.of(bucket) or 0 for table in reachable for bucket in INPUT_BUCKETS)
     dearest_output = max(table.of(bucket) or 0 for table in reachable for bucket in OUTPUT_BUCKETS)
-    numerator = max(input_tokens, 0) * dearest_input + max(output_tokens, 0) * dearest_output
-    return -(-numerator // TOKENS_PER_MTOK)
+    return dearest_input, dearest_output
 
 
 def unit_ceiling(rates: Rates, units: Units) -> int:

@@ -19,11 +19,11 @@ _MESSAGE_NAME_LENGTH = 100
 
 def lookup(snapshot: Snapshot, name: str) -> ModelEntry | None:
     """The model that ``name`` means, whatever its endpoint, or None."""
-    for candidate in (name, _undated(name)):
-        slug = snapshot.aliases.get(candidate, candidate)
-        if slug in snapshot.models:
-            return snapshot.models[slug]
-    return None
+    entry = snapshot.models.get(snapshot.aliases.get(name, name))
+    if entry is None:
+        undated = _undated(name)
+        entry = snapshot.models.get(snapshot.aliases.get(undated, undated))
+    return entry
 
 
 def find(snapshot: Snapshot, name: str, endpoint: str) -> ModelEntry:
@@ -33,15 +33,14 @@ def find(snapshot: Snapshot, name: str, endpoint: str) -> ModelEntry:
     names, and a model without a price. ``available_models`` in it are the ids of this endpoint.
     """
     entry = lookup(snapshot, name)
-    shown = _shown(name)
     if entry is None:
-        raise _refusal(snapshot, endpoint, f"The model '{shown}' does not exist.", "model_not_found")
+        raise _refusal(snapshot, endpoint, f"The model '{_shown(name)}' does not exist.", "model_not_found")
     if endpoint not in entry.endpoints:
         right = " or ".join(PATHS[kind] for kind in entry.endpoints)
-        message = f"The model '{shown}' is not served at {PATHS[endpoint]}: call it at {right}."
+        message = f"The model '{_shown(name)}' is not served at {PATHS[endpoint]}: call it at {right}."
         raise _refusal(snapshot, endpoint, message, "wrong_endpoint")
     if entry.price is None:
-        message = f"The model '{shown}' can't be called: it has no price yet."
+        message = f"The model '{_shown(name)}' can't be called: it has no price yet."
         raise _refusal(snapshot, endpoint, message, "model_not_priced")
     return entry
 

@@ -63,26 +63,23 @@ class BodyReader:
         self._most_bytes = most_bytes
         self._counted = 0
 
-    async def read(self, receive: Receive, length: int | None, *, seconds: float) -> bytes:
-        """The whole body. Raises RequestTooLarge, Overloaded, InvalidRequest (too slow), ClientGone."""
+    async def read(self, receive: Receive, length: int | None, *, seconds: float | None) -> bytes:
+        """The whole body. Raises RequestTooLarge, Overloaded, InvalidRequest (too slow), ClientGone.
+
+        ``seconds`` None: the server has all of it already, so there is nothing to bound.
+        """
         self._count(length or 0)
+        if seconds is None:
+            return await self._all(receive)
         try:
             async with asyncio.timeout(seconds):
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientGone
-                first: bytes = message.get("body", b"")
-                if not message.get("more_body"):
-                    self._count_up_to(len(first))
-                    return first
-                return await self._rest(receive, first)
+                return await self._all(receive)
         except TimeoutError:
             raise InvalidRequest("The body did not arrive in time.", headers={"Connection": "close"}) from None
 
-    async def _rest(self, receive: Receive, first: bytes) -> bytes:
-        parts = [first]
-        size = len(first)
-        self._count_up_to(size)
+    async def _all(self, receive: Receive) -> bytes:
+        parts: list[bytes] = []
+        size = 0
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
@@ -92,7 +89,7 @@ class BodyReader:
             size += len(part)
             self._count_up_to(size)
             if not message.get("more_body"):
-                return b"".join(parts)
+                return part if len(parts) == 1 else b"".join(parts)
 
     def release(self) -> None:
         """The body is no longer held."""

@@ -14,6 +14,11 @@ from uuid import UUID
 
 _lock = threading.Lock()
 _last = 0
+_RANDOM_BYTES = 8
+_POOL_BYTES = 4096
+#: Random bytes fetched in advance: a system call for each id would also give the interpreter's lock away each time.
+_pool = bytearray()
+os.register_at_fork(after_in_child=_pool.clear)  # a child must never draw what its parent draws
 
 
 def uuid7() -> UUID:
@@ -23,7 +28,11 @@ def uuid7() -> UUID:
     stamp = (now_ns // 1_000_000 << 12) | (now_ns % 1_000_000 * 4096 // 1_000_000)
     with _lock:
         stamp = _last = max(stamp, _last + 1)
-    tail = int.from_bytes(os.urandom(8), "big") & ((1 << 62) - 1)
+        if not _pool:
+            _pool.extend(os.urandom(_POOL_BYTES))
+        random = _pool[-_RANDOM_BYTES:]
+        del _pool[-_RANDOM_BYTES:]
+    tail = int.from_bytes(random, "big") & ((1 << 62) - 1)
     return UUID(int=(stamp >> 12 << 80) | (0x7 << 76) | ((stamp & 0xFFF) << 64) | (0b10 << 62) | tail)
 
 

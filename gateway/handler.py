@@ -154,7 +154,8 @@ class GatewayHandler(ASGIHandler):
             raise InvalidRequest("Compressed bodies are not accepted.", param="Content-Encoding")
         length = declared_length(request.raw_headers, limits.max_body_bytes)
         request.body_reader = BodyReader(request.runtime.bodies, limits.max_body_bytes)
-        request.set_body(await request.body_reader.read(receive, length, seconds=limits.body_seconds))
+        seconds = None if request.body_is_here() else limits.body_seconds
+        request.set_body(await request.body_reader.read(receive, length, seconds=seconds))
 
     async def _call_view(self, request: GatewayRequest) -> Response:
         answer: Response = await request.view(request, **request.view_arguments)
@@ -216,8 +217,7 @@ class GatewayHandler(ASGIHandler):
             headers += request.allowance.headers()
         if b"origin" in request.raw_headers:
             headers += (_ALLOW_ORIGIN, _EXPOSE)
-        standing = runtime.running()
-        if standing is not None and standing.draining:
+        if request.is_draining():
             headers.append(_CLOSE)
         return headers
 

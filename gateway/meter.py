@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
+from uuid import UUID
 
 from catalog import pricing
 from catalog.entries import ModelEntry, PriceEntry
@@ -19,14 +21,23 @@ class Meter:
     half of the last step is used, so that a large ceiling does not lock a small wallet out.
     """
 
-    __slots__ = ("_body", "_input_tokens", "_rates", "_step", "_tiers", "ceiling_tokens", "granted_tokens", "price_id")
+    __slots__ = (
+        "_body",
+        "_dearest",
+        "_input_tokens",
+        "_rates",
+        "_step",
+        "ceiling_tokens",
+        "granted_tokens",
+        "price_id",
+    )
 
     def __init__(self, call: Call, price: PriceEntry, input_tokens: int, ceiling_tokens: int, step_tokens: int) -> None:
         self._rates = price.rates
         self.price_id = price.id
+        self._dearest = _dearest(price, input_tokens, call.service_tier)
         self._input_tokens = input_tokens
         self._body = call.body
-        self._tiers = (call.service_tier,) if call.service_tier else ()
         self._step = step_tokens
         self.ceiling_tokens = ceiling_tokens
         #: Output tokens that the hold covers.
@@ -57,7 +68,7 @@ class Meter:
 
     def microcredits_for(self, output_tokens: int) -> int:
         """What the hold must be to cover this much output."""
-        return pricing.ceiling(self._rates, self._input_tokens, output_tokens, self._tiers)
+        return pricing.ceiling_at(*self._dearest, self._input_tokens, output_tokens)
 
     def input_estimate(self) -> int:
         """Input tokens to bill where the upstream gives no count."""
@@ -73,6 +84,23 @@ class Meter:
             return 0
         uncached = replace(usage, cached_input_tokens=0, cache_write_5m_tokens=0, cache_write_1h_tokens=0)
         return max(0, self.charge(uncached).amount_microcredits - charged_microcredits)
+
+
+_known_dearest: dict[tuple[UUID, str | None, int], tuple[int, int]] = {}
+_MOST_KNOWN: Final = 10_000
+
+
+def _dearest(price: PriceEntry, input_tokens: int, service_tier: str | None) -> tuple[int, int]:
+    """Kept by price version, which never changes, speed class and context tiers reached."""
+    reached = sum(input_tokens > tier.above_input_tokens for tier in price.rates.long_context)
+    name = (price.id, service_tier, reached)
+    found = _known_dearest.get(name)
+    if found is None:
+        if len(_known_dearest) >= _MOST_KNOWN:
+            _known_dearest.clear()
+        tiers = (service_tier,) if service_tier else ()
+        found = _known_dearest[name] = pricing.dearest(price.rates, input_tokens, tiers)
+    return found
 
 
 def output_ceiling(call: Call, entry: ModelEntry, limits: Limits) -> int:

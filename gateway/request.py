@@ -66,6 +66,15 @@ class GatewayRequest(HttpRequest):
         """The body, read within bounds by the handler."""
         self._body = body
 
+    def is_draining(self) -> bool:
+        """Whether the process takes no new calls any more, so that this connection should not be kept."""
+        standing = getattr(self, "runtime", None)
+        return standing is not None and standing.draining
+
+    def body_is_here(self) -> bool:
+        """Whether the server has read all of the body already."""
+        return not getattr(self._cycle, "more_body", True)
+
     def caller_is_gone(self) -> bool:
         """Whether the server knows that the connection is closed."""
         return bool(getattr(self._cycle, "disconnected", False))

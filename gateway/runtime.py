@@ -74,12 +74,15 @@ class Runtime:
 
     async def write(self, item: Item) -> bool:
         """Hand ``item`` to the books and wait, at most `settle_wait_seconds`. False: it is not written yet."""
+        loop = asyncio.get_running_loop()
         future = self.committer.submit(item)
-        done, _ = await asyncio.wait((future,), timeout=self.limits.settle_wait_seconds)
-        if not done:
-            future.add_done_callback(_heed)
-            return False
-        return _heed(future)
+        written: asyncio.Future[bool] = loop.create_future()
+        future.add_done_callback(lambda done: _tell(written, _heed(done)))
+        timer = loop.call_later(self.limits.settle_wait_seconds, _tell, written, False)
+        try:
+            return await written
+        finally:
+            timer.cancel()
 
     async def drain(self) -> None:
         """Refuse new calls, let open ones end, end what is left after `drain_seconds` in its own format."""
@@ -163,6 +166,11 @@ async def _started() -> Runtime:
     runtime = Runtime.from_settings()
     await runtime.start()
     return runtime
+
+
+def _tell(written: asyncio.Future[bool], outcome: bool) -> None:
+    if not written.done():
+        written.set_result(outcome)
 
 
 def _heed(future: asyncio.Future[Any]) -> bool:

@@ -65,4 +65,9 @@ async def _lifespan(receive: Callable[..., Any], send: Callable[..., Any], *, se
             return
 
 
-application = make()
+def __getattr__(name: str) -> Application:
+    """``hypereal_site.asgi:application``, made when a server asks for it: a process of one role needs only its own."""
+    if name == "application":
+        made = globals()["application"] = make()
+        return made
+    raise AttributeError(name)

@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 #: What pages get to finish once no gateway call is open any more.
 _PAGE_SECONDS: Final = 5
 _BACKLOG: Final = 4096
+_SWITCH_SECONDS: Final = 0.001
 
 
 class Server(uvicorn.Server):
@@ -86,6 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     chosen = parser.parse_args(arguments)
+    # The event loop gives the interpreter's lock away with each system call and wants it back from the threads that
+    # write to the database: the default interval would make calls wait five milliseconds for that.
+    sys.setswitchinterval(_SWITCH_SECONDS)
     server = Server(config(chosen.role, chosen.host, chosen.port))
     server.run()
     return 0 if server.started else 3
