@@ -1,0 +1,105 @@
+"""What a process tree used, and how fast a core is at this moment: read from /proc (Linux only)."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
+_TURNS: Final = 100_000
+#: The core that figures are related to needs this long for one turn of a plain Python loop.
+REFERENCE_NS: Final = 50.0
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Megabytes (10^6 bytes). PSS shares the pages that several processes map out among them."""
+
+    rss_mb: float
+    pss_mb: float
+
+
+def cores() -> tuple[int, set[int]]:
+    """The core that gateways run on, and those of everything else (the same one where there is only one)."""
+    allowed = sorted(os.sched_getaffinity(0))
+    return allowed[0], set(allowed[1:]) or {allowed[0]}
+
+
+@contextmanager
+def on(chosen: set[int]) -> Iterator[None]:
+    """Run this thread, and whatever it starts, on these cores."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, chosen)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process, all its threads, its children, and the children that have ended; 0 when it is gone."""
+    total = 0.0
+    for each in _tree(pid):
+        try:
+            fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        # utime, stime, and those of the children that were waited for.
+        total += sum(int(field) for field in fields[11:15]) / _TICKS
+    return total
+
+
+def memory(pid: int) -> Memory:
+    """What a process and its children hold in memory now."""
+    rss = pss = 0
+    for each in _tree(pid):
+        try:
+            lines = Path(f"/proc/{each}/smaps_rollup").read_text().splitlines()
+        except OSError:
+            continue
+        sizes = {line.split()[0]: int(line.split()[1]) for line in lines if line.startswith(("Rss:", "Pss:"))}
+        rss += sizes["Rss:"]
+        pss += sizes["Pss:"]
+    return Memory(rss * 1024 / 1e6, pss * 1024 / 1e6)
+
+
+def calibrate(core: int) -> float:
+    """Nanoseconds of CPU that one turn of a plain loop takes on ``core`` now.
+
+    Virtual machines that share a host change their speed by a factor of two or three from one second to the next, with
+    no steal time to be seen; CPU figures are divided by this to make them comparable.
+    """
+    with on({core}):
+        began, total = time.process_time_ns(), 0
+        for number in range(_TURNS):
+            total += number
+        return (time.process_time_ns() - began) / _TURNS
+
+
+def busy_cores(seconds: float = 1.0) -> float:
+    """How many cores' worth of work the machine is doing for others right now."""
+    return psutil.cpu_percent(seconds) / 100 * (psutil.cpu_count() or 1)
+
+
+def description() -> str:
+    """The machine in a few words."""
+    model = next(
+        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        "unknown CPU",
+    )
+    return f"{psutil.cpu_count()} × {model}, {psutil.virtual_memory().total / 1e9:.0f} GB, Linux {os.uname().release}"
+
+
+def _tree(pid: int) -> list[int]:
+    try:
+        process = psutil.Process(pid)
+        return [pid, *(child.pid for child in process.children(recursive=True))]
+    except psutil.Error:
+        return []
