@@ -59,6 +59,8 @@ def test_a_right_production_site_is_silent(production: Any) -> None:
         ({"ENCRYPTION_KEYS": [OTHER_KEY, "short", "é" * 44]}, {"hypereal.E002"}),
         ({"COMMIT_MODE": "eventually"}, {"hypereal.E003"}),
         ({"EGRESS_ALLOW": ["everything"]}, {"hypereal.E005"}),
+        ({"EGRESS_ALLOW": ["webhook=10.0.0.0/8", "mail=10.0.0.1"]}, {"hypereal.E005"}),
+        ({"EGRESS_ALLOW": ["webhook=10.0.0.0/8", "identity_provider=idp.internal:8443"]}, set()),
         ({"API_KEY_PEPPER": "p" * 31}, {"hypereal.E010"}),
         ({"API_KEY_PEPPER": RIGHT["SECRET_KEY"]}, {"hypereal.E011"}),
         ({"SITE_URL": "http://hypereal.example", "SECURE_SITE": False}, {"hypereal.E012"}),

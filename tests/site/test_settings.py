@@ -9,9 +9,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PRODUCT = [path.parent for path in ROOT.glob("*/__init__.py") if path.parent.name != "tests"]
-READS = re.compile(r'(?:env\.(?:text|flag|integer|seconds|words)|os\.environ(?:\.get|\.pop)?)[(\[]\s*"([A-Z][A-Z0-9_]+)"')
-#: Set by our own processes for each other, or by the system.
-OURS = {"DJANGO_SETTINGS_MODULE", "HYPEREAL_STARTED_AT", "PATH", "HOME", "XDG_CACHE_HOME"}
+READER = r"(?:env\.(?:text|flag|integer|seconds|words)|os\.environ(?:\.get|\.pop)?)"
+READS = re.compile(READER + r'[(\[]\s*"([A-Z][A-Z0-9_]+)"')
+#: Set by our own processes for each other; and what the setup snippets have customers set on their machines.
+OURS = {"DJANGO_SETTINGS_MODULE", "HYPEREAL_STARTED_AT", "HYPEREAL_API_KEY"}
 
 
 def read_by_code() -> Iterator[str]:
