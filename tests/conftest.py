@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import pytest_django
@@ -28,6 +29,9 @@ django.setup()
 from django.db import connection  # noqa: E402
 from django.test.utils import setup_databases, teardown_databases  # noqa: E402
 
+from tests.support import figures as _figures  # noqa: E402
+from tests.support.gateway import _gateway_session, gateway  # noqa: E402, F401  (fixtures: one session, whoever asks)
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -44,6 +48,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if skipped and chromium.find() is None:
         terminalreporter.section("NO BROWSER", sep="!", red=True, bold=True)
         terminalreporter.line(f"{len(skipped)} browser tests did not run: install chromium or set {chromium.VARIABLE}.")
+    skipped = [report for report in terminalreporter.stats.get("skipped", []) if "recordings" in report.keywords]
+    if skipped:
+        terminalreporter.section("NO RECORDINGS", sep="!", red=True, bold=True)
+        terminalreporter.line(f"{len(skipped)} tests over recorded exchanges did not run: set HYPEREAL_RECORDINGS.")
+    _figures.show(terminalreporter)
+
+
+@pytest.fixture
+def figures(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Call it with a line that the end of the run shall show, also where workers ran the test."""
+    return functools.partial(_figures.note, record_property)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -74,6 +74,7 @@ class Server:
     port: int
     process: subprocess.Popen[bytes]
     log: Path
+    role: str = "gateway"
 
     def stop(self, number: signal.Signals = signal.SIGTERM, seconds: float = 20.0) -> int:
         """Signal it and wait; returns the exit code."""
@@ -121,10 +122,12 @@ def body_of(model: str, text: str = "Say hello", **fields: Any) -> dict[str, Any
 class Gateway:
     """The database of a session's gateways, their processes, and the provider behind them."""
 
-    def __init__(self, database: str, upstream: fake.Upstream, logs: Path) -> None:
+    def __init__(self, database: str, upstream: fake.Upstream, logs: Path, **settings: str) -> None:
         self.database = database
         self.upstream = upstream
-        self._logs = logs
+        self.logs = logs
+        #: What every process gets on top of QUICK; a DATABASE_URL here names another server than the test run's.
+        self._settings = settings
         self._servers: dict[tuple[tuple[str, str], ...], Server] = {}
         self._all: list[Server] = []
 
@@ -144,23 +147,22 @@ class Gateway:
     def start(self, role: str = "gateway", **settings: str) -> Server:
         """One more gateway process, for a test that will end it."""
         port = processes.free_port()
-        address = urlsplit(os.environ["DATABASE_URL"])
-        env = {
-            **os.environ,
-            **QUICK,
-            **settings,
-            "DATABASE_URL": address._replace(path=f"/{self.database}").geturl(),
-        }
-        log = self._logs / f"gateway-{port}.log"
+        log = self.logs / f"{role}-{port}.log"
         command = [sys.executable, "-m", "hypereal_site.serve", "--role", role, "--port", str(port)]
-        process = processes.spawn(command, log=log, directory=ROOT, env=env)
-        server = Server(port, process, log)
+        process = processes.spawn(command, log=log, directory=ROOT, env=self.environment(**settings))
+        server = Server(port, process, log, role)
         self._all.append(server)
         if not processes.wait_until(lambda: processes.answers(port) or process.poll() is not None, 30.0, every=0.05):
             raise TimeoutError("the gateway does not start")
         if process.poll() is not None:
             raise RuntimeError(f"the gateway ended at its start:\n{processes.last_lines(log)}")
         return server
+
+    def environment(self, **settings: str) -> dict[str, str]:
+        """The variables of a process that works on this database."""
+        given = {**os.environ, **QUICK, **self._settings, **settings}
+        address = urlsplit(given["DATABASE_URL"])
+        return {**given, "DATABASE_URL": address._replace(path=f"/{self.database}").geturl()}
 
     def caller(self, credits: int = 1000, server: Server | None = None, **key: Any) -> Caller:
         """A new payer with a key that works. ``key`` sets columns of the key."""
@@ -173,7 +175,15 @@ class Gateway:
     def model(
         self, *behaviours: fake.Behaviour | fake.Route | str, rates: Rates = RATES, name: str = "", **columns: Any
     ) -> str:
-        """A new chat model whose chain is these providers, in order; returns its id once the gateway knows it."""
+        """A new chat model whose chain is these providers, in order; returns its id once the gateways know it."""
+        slug = self.new_model(*behaviours, rates=rates, name=name, **columns)
+        self.until_known(slug)
+        return slug
+
+    def new_model(
+        self, *behaviours: fake.Behaviour | fake.Route | str, rates: Rates = RATES, name: str = "", **columns: Any
+    ) -> str:
+        """`model` without the wait, for who makes many."""
         slug = name or f"m-{ids.uuid7().hex[-12:]}"
         vendor: Provider | None = None
         targets: list[tuple[Provider, int]] = []
@@ -195,8 +205,13 @@ class Gateway:
         for provider, position in targets:
             Target.objects.create(model=model, provider=provider, upstream_model=f"up-{slug}", position=position)
         prices.publish(model, rates, list_rates=rates, factor_basis_points=10_000)
-        self._until_known(slug)
         return slug
+
+    def until_known(self, slug: str) -> None:
+        """Wait until every living gateway serves the model."""
+        probe = self._probe()
+        for server in [server for server in self._all if server.role != "web"] or [self.with_settings()]:
+            wait_for(functools.partial(_knows, server, slug, probe), 30.0)
 
     def stop(self) -> None:
         for server in self._all:
@@ -208,20 +223,19 @@ class Gateway:
             except subprocess.TimeoutExpired:
                 processes.kill_group(server.process)
 
-    def _until_known(self, slug: str) -> None:
-        probe = self._probe()
-        for server in list(self._servers.values()) or [self.with_settings()]:
-            if server.process.poll() is None:
-                wait_for(functools.partial(_knows, server.port, slug, probe))
-
     def _probe(self) -> dict[str, str]:
         if not hasattr(self, "_probe_secret"):
             self._probe_secret = self.caller(0).secret
         return {"authorization": f"Bearer {self._probe_secret}"}
 
 
-def _knows(port: int, slug: str, headers: Mapping[str, str]) -> bool:
-    return http.send(port, "GET", f"/v1/models/{slug}", None, headers).status == 200
+def _knows(server: Server, slug: str, headers: Mapping[str, str]) -> bool:
+    if server.process.poll() is not None:
+        return True
+    try:
+        return http.send(server.port, "GET", f"/v1/models/{slug}", None, headers).status == 200
+    except OSError:  # it is just ending
+        return False
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:
