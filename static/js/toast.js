@@ -3,10 +3,19 @@
 
 const SHOWN_MS = 6000;
 
+// Kept here: a dialog that htmx replaces may take the region with it.
+const region = document.getElementById("toasts");
+
+// While a modal dialog is open all else is inert, the region too unless it lies inside.
+function bringHome() {
+  const home = document.querySelector("dialog[open]") ?? document.body;
+  if (region.parentElement !== home) home.append(region);
+}
+
 // Without a tone only screen readers hear it: the page itself already shows what happened.
 function announce(text, tone = "") {
-  const region = document.getElementById("toasts");
   if (!region || !text) return;
+  bringHome();
   const toast = document.createElement("div");
   toast.className = tone ? `banner tone-${tone}` : "sr-only";
   toast.textContent = text;
@@ -14,6 +23,7 @@ function announce(text, tone = "") {
   setTimeout(() => toast.remove(), SHOWN_MS);
 }
 
+document.addEventListener("close", () => region && bringHome(), true);
 document.addEventListener("toast", (event) => announce(event.detail.text, event.detail.tone ?? "info"));
 
 for (const failure of ["htmx:responseError", "htmx:sendError", "htmx:timeout"]) {

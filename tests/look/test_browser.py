@@ -165,6 +165,17 @@ def test_dialogs_hold_the_focus_and_close(visit: Visit, person: User) -> None:
     expect(opener).to_be_focused()
 
 
+def test_what_is_announced_over_a_dialog_is_heard_and_comes_home(visit: Visit, person: User) -> None:
+    visitor = visit(person)
+    visitor.go("/look/sheet")
+    page = visitor.page
+    page.get_by_role("button", name="Create key").first.click()
+    page.evaluate("document.dispatchEvent(new CustomEvent('toast', { detail: { text: 'Not saved', tone: 'error' } }))")
+    expect(page.locator("dialog[open] #toasts")).to_contain_text("Not saved")
+    page.keyboard.press("Escape")
+    expect(page.locator("body > #toasts")).to_be_visible()
+
+
 def test_a_dialog_stays_when_a_selection_ends_beside_it(visit: Visit, person: User) -> None:
     visitor = visit(person)
     visitor.go("/look/sheet")
