@@ -95,6 +95,7 @@ def _page(request: MemberRequest, query: UsageQuery, context: dict[str, Any]) ->
     context |= {
         "query": query,
         "workspace": workspace,
+        "scope": _("all keys") if query.key_id is None else _key_name(query.key_id, facets),
         "ranges": [_range(query, days) for days in RANGES],
         "export": _with_query(reverse("api:export_usage"), query.but(limit=None).query_string()),
         "chips": _chips(query, facets),
@@ -160,8 +161,7 @@ def _chips(query: UsageQuery, facets: Facets) -> list[Chip]:
     if query.status:
         found.append(Chip(_("Status"), query.status, _address(query.but(status=""))))
     if query.key_id is not None:
-        name = dict(facets.keys).get(query.key_id, str(query.key_id))
-        found.append(Chip(_("Key"), name, _address(query.but(key_id=None))))
+        found.append(Chip(_("Key"), _key_name(query.key_id, facets), _address(query.but(key_id=None))))
     if latency := _bounds(query.min_latency_ms, query.max_latency_ms, duration_text):
         without = _address(query.but(min_latency_ms=None, max_latency_ms=None))
         found.append(Chip(_("Latency"), latency, without))
@@ -171,6 +171,10 @@ def _chips(query: UsageQuery, facets: Facets) -> list[Chip]:
     if query.text:
         found.append(Chip(_("Text"), query.text, _address(query.but(text=""))))
     return found
+
+
+def _key_name(key_id: UUID, facets: Facets) -> str:
+    return dict(facets.keys).get(key_id, str(key_id))
 
 
 def _bounds(least: int | None, most: int | None, worded: Any) -> str:

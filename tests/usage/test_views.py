@@ -107,6 +107,12 @@ def test_links_carry_the_filters_in_force(payer: Payer, client: Client) -> None:
     assert 'href="/usage?status=2xx&amp;limit=1"' in page  # the chip of the model
 
 
+def test_the_header_names_the_key_that_is_meant(payer: Payer, client: Client) -> None:
+    rows.call(payer, CREDIT, at=clock.now())
+    assert "· all keys ·" in shown(client)
+    assert "· test ·" in shown(client, f"/usage?key={payer.key.pk}")
+
+
 def test_a_search_without_a_match_says_so(payer: Payer, client: Client) -> None:
     rows.call(payer, CREDIT, at=clock.now())
     page = shown(client, "/usage?q=nothing-like-this")
