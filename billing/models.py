@@ -207,7 +207,7 @@ class Hold(models.Model):
         EXPIRED = "expired", _("Expired")
 
     id = models.UUIDField(primary_key=True, editable=False)
-    # No constraint and no index of its own: admission has just locked the wallet's row, and pending ones are indexed below.
+    # No constraint and no index of its own: admission has just locked the wallet's row, pending ones are indexed below.
     wallet = models.ForeignKey(
         Wallet, on_delete=models.PROTECT, related_name="holds", db_constraint=False, db_index=False
     )
