@@ -1,4 +1,4 @@
-"""What has to happen by itself, and how often. Every entry is an idempotent sweep: late, double or missed runs do no harm.
+"""What has to happen by itself, and how often. Every entry is an idempotent sweep: late or double runs do no harm.
 
 They run here and not in the queue, so that money heals while Redis is away.
 """
