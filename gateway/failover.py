@@ -109,7 +109,8 @@ class Failover:
                     raise PassedOn(refusal) from None
                 except UpstreamError as error:
                     trail.errors.append(error)
-                    if not self._worth_a_retry(error, self._monotonic() - started):
+                    left_out = self.breaker.seconds_left(entry.target) > 0
+                    if left_out or not self._worth_a_retry(error, self._monotonic() - started):
                         break
             if self._monotonic() >= deadline:
                 break

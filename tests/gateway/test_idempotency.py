@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from idempotency.models import StoredAnswer
 from tests.fakes import upstream as fake
@@ -11,7 +12,7 @@ from tests.support.gateway import CREDIT, Caller, Gateway, body_of, price_of
 from tests.support.http import Reply
 
 
-def call(caller: Caller, model: str, key: str = "abc", path: str = "/v1/chat/completions", **fields: object) -> Reply:
+def call(caller: Caller, model: str, key: str = "abc", path: str = "/v1/chat/completions", **fields: Any) -> Reply:
     return caller.send("POST", path, body_of(model, **fields), idempotency_key=key)
 
 

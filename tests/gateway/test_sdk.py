@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import openai
 import pytest
@@ -36,11 +37,9 @@ def test_a_turn(gateway: Gateway, sdk: openai.OpenAI, caller: Caller) -> None:
 def test_a_streamed_turn(gateway: Gateway, sdk: openai.OpenAI, caller: Caller, asked: bool) -> None:
     model = gateway.model(fake.answers("Hello there you", prompt=30, output=12))
     text, seen = "", None
+    options: Any = {"include_usage": True} if asked else openai.omit
     for chunk in sdk.chat.completions.create(
-        model=model,
-        messages=[{"role": "user", "content": "hi"}],
-        stream=True,
-        **({"stream_options": {"include_usage": True}} if asked else {}),
+        model=model, messages=[{"role": "user", "content": "hi"}], stream=True, stream_options=options
     ):
         text += "".join(choice.delta.content or "" for choice in chunk.choices)
         seen = chunk.usage or seen
