@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 from typing import Any
+from uuid import UUID
 
 from allauth.account.models import EmailAddress
+from django.db.models import F
 
 from accounts.models import User
 from core import clock, ids
@@ -13,7 +15,7 @@ from events import audit
 from keys import issuing
 from orgs.models import Membership, Workspace
 from orgs.workspaces import new_slug
-from usage.models import RequestLog
+from usage.models import RequestLog, Rollup
 
 PASSWORD = "a horse of correct batteries"
 
@@ -75,4 +77,16 @@ def call(workspace: Workspace, **columns: Any) -> RequestLog:
         "sandbox": False,
         **columns,
     }
-    return RequestLog.objects.create(**{"request_id": made["id"], **made})
+    row = RequestLog.objects.create(**{"request_id": made["id"], **made})
+    _roll_up(row)
+    return row
+
+
+def _roll_up(row: RequestLog) -> None:
+    """Into the sums of its day, as settlement does."""
+    place = {name: getattr(row, name) for name in ("workspace_id", "model", "endpoint", "status")}
+    place |= {"day": row.billed_at.date(), "key_id": row.key_id or UUID(int=0)}
+    counted = ("input_tokens", "cached_input_tokens", "output_tokens", "charged_microcredits", "saved_microcredits")
+    sums = {"requests": 1, "latency_ms": row.latency_ms, **{name: getattr(row, name) for name in counted}}
+    if not Rollup.objects.filter(**place).update(**{name: F(name) + value for name, value in sums.items()}):
+        Rollup.objects.create(**place, **sums)
