@@ -134,9 +134,12 @@ def _feed(opened: Opened, chunk: bytes) -> None:
 
 
 def _stands(opened: Opened) -> bool:
-    """Whether the stream has begun. Raises what broke it: nothing has gone out yet, so another target may serve."""
+    """Whether the stream has begun. Raises what broke it: nothing has gone out yet, so another target may serve.
+
+    An error behind the end of an answer breaks nothing, whether it came in the same packet or later.
+    """
     relay = opened.relay
-    if relay.error is not None:
+    if relay.error is not None and not (relay.finished and relay.first_content_seen):
         raise relay.error
     if relay.first_content_seen or relay.finished:
         return True

@@ -25,7 +25,7 @@ from keys.directory import CHANNEL as KEYS_CHANNEL
 from keys.directory import Directory
 from upstreams.client import Pool
 from usage.committer import Committer
-from usage.items import Item
+from usage.items import Item, Result, Settle, Void
 
 if TYPE_CHECKING:
     from gateway.pump import Run
@@ -73,11 +73,15 @@ class Runtime:
         self._notices.start()
 
     async def write(self, item: Item) -> bool:
-        """Hand ``item`` to the books and wait, at most `settle_wait_seconds`. False: it is not written yet."""
+        """Hand ``item`` to the books and wait, at most `settle_wait_seconds`. False: it is not, or can not be, written.
+
+        A settlement that the database can't take (a provider's absurd numbers) must not hold credits for ever: its
+        hold is given back.
+        """
         loop = asyncio.get_running_loop()
         future = self.committer.submit(item)
         written: asyncio.Future[bool] = loop.create_future()
-        future.add_done_callback(lambda done: _tell(written, _heed(done)))
+        future.add_done_callback(lambda done: _tell(written, self._heed(item, done)))
         timer = loop.call_later(self.limits.settle_wait_seconds, _tell, written, False)
         try:
             return await written
@@ -113,6 +117,18 @@ class Runtime:
         end = loop.time() + seconds
         while (self.runs or self.open_requests) and loop.time() < end:  # noqa: ASYNC110  (two counts, once in a life)
             await asyncio.sleep(_TICK_SECONDS)
+
+    def _heed(self, item: Item, future: asyncio.Future[Result]) -> bool:
+        """Whether the item was written; what went wrong is said once, not raised into an answer that is ready."""
+        if future.cancelled():
+            return False
+        error = future.exception()
+        if error is None:
+            return True
+        logger.error("an item of the books failed: %s of %s", type(error).__name__, type(item).__name__)
+        if isinstance(item, Settle):
+            self.committer.submit_nowait(Void(item.hold_id, item.workspace_id, item.key_id))
+        return False
 
     def _forget_all(self) -> None:
         self.directory.forget()
@@ -171,16 +187,6 @@ async def _started() -> Runtime:
 def _tell(written: asyncio.Future[bool], outcome: bool) -> None:
     if not written.done():
         written.set_result(outcome)
-
-
-def _heed(future: asyncio.Future[Any]) -> bool:
-    """Whether the item was written; what went wrong is said once, not raised into an answer that is ready."""
-    if future.cancelled():
-        return False
-    error = future.exception()
-    if error is not None:
-        logger.error("an item of the books failed: %s", type(error).__name__)
-    return error is None
 
 
 __all__: Sequence[str] = ("Runtime", "database_dsn", "ensure", "running", "shut", "shutting_down")

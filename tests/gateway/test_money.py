@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+from catalog.pricing import Rates, TokenRates
 from keys.models import ApiKey
 from tests.fakes import upstream as fake
 from tests.fakes.upstream import Conversation
@@ -104,3 +105,13 @@ def test_usage_beyond_the_hold_is_charged_all_the_same(gateway: Gateway) -> None
     caller = gateway.caller(credits=1000)
     assert caller.chat(model, max_tokens=10).status == 200
     assert caller.settled_books().balance == 1000 * CREDIT - price_of(100, 5000)
+
+
+def test_numbers_that_no_ledger_can_hold_leave_no_hold_behind(gateway: Gateway) -> None:
+    rates = Rates(tokens=TokenRates(input=10**9, output=10**15))
+    model = gateway.model(fake.answers(prompt=10, output=9 * 10**11), rates=rates)
+    caller = gateway.caller(credits=10**8)
+    assert caller.chat(model, max_tokens=10).status == 200
+    wait_for(lambda: caller.books().holds == ["voided"])
+    books = caller.books()
+    assert (books.balance, books.held, books.log) == (10**8 * CREDIT, 0, [])
