@@ -9,7 +9,7 @@ from django.apps.config import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 
-from billing import stripe_api
+from billing import stripe_keys
 
 
 @register()
@@ -28,7 +28,7 @@ def _demo() -> list[CheckMessage]:
                 id="billing.E001",
             )
         )
-    if not settings.STRIPE_API_BASE or stripe_api.expects_livemode():
+    if not settings.STRIPE_API_BASE or stripe_keys.expects_livemode():
         found.append(
             Error(
                 "DEMO_PAYMENTS is on, but payments would go to Stripe itself: pages would say that no card is charged.",
@@ -49,7 +49,7 @@ def _real() -> list[CheckMessage]:
                 id="billing.E003",
             )
         )
-    if not stripe_api.is_configured():
+    if not stripe_keys.is_configured():
         return [*found, Warning("STRIPE_SECRET_KEY is not set: nobody can top up.", id="billing.W001")]
     if not settings.STRIPE_WEBHOOK_SECRETS:
         found.append(
@@ -58,6 +58,6 @@ def _real() -> list[CheckMessage]:
                 id="billing.W002",
             )
         )
-    if not stripe_api.expects_livemode():
+    if not stripe_keys.expects_livemode():
         found.append(Warning("STRIPE_SECRET_KEY is a key of test mode: no real money moves.", id="billing.W003"))
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from billing import stripe_api
+from billing import stripe_keys
 from billing.models import TopUp
 
 
@@ -20,5 +20,5 @@ def checkout(topup: TopUp) -> str:
 
 def _moved(topup: TopUp, url: str) -> str:
     """The demo's own server may stand at another port than when it wrote the address."""
-    origin = stripe_api.own_origin()
+    origin = stripe_keys.own_origin()
     return origin + urlsplit(url).path if url and topup.is_demo and origin else url

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar, cast
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import stripe
@@ -26,6 +25,7 @@ from django.utils.translation import gettext as _
 from stripe import checkout
 from stripe.params.checkout import SessionCreateParams
 
+from billing import stripe_keys
 from core import errors, ids
 from core.logs import scrub
 
@@ -119,22 +119,6 @@ class Event:
     livemode: bool
 
 
-def is_configured() -> bool:
-    """Whether there is an account to pay into."""
-    return bool(settings.STRIPE_SECRET_KEY)
-
-
-def expects_livemode() -> bool:
-    """Whether the key at hand moves real money."""
-    return settings.STRIPE_SECRET_KEY.startswith(("sk_live_", "rk_live_"))
-
-
-def own_origin() -> str:
-    """The origin of the API where it is not Stripe's own, else ""."""
-    parts = urlsplit(settings.STRIPE_API_BASE)
-    return f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""
-
-
 # ── Checkout ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 def create_checkout(wanted: Checkout) -> Session:
     """Open a pay page. Raises StripeUnavailable where nobody knows whether it was opened, StripeRefused otherwise."""
@@ -225,7 +209,7 @@ def _client_for(key: str, base: str) -> stripe.StripeClient:
 
 
 def _client() -> stripe.StripeClient:
-    if not is_configured():
+    if not stripe_keys.is_configured():
         raise StripeRefused
     return _client_for(settings.STRIPE_SECRET_KEY, settings.STRIPE_API_BASE.rstrip("/"))
 

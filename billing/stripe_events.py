@@ -13,7 +13,7 @@ from typing import Final
 
 from django.db import transaction
 
-from billing import stripe_api, topups
+from billing import stripe_api, stripe_keys, topups
 from billing.models import StripeEvent
 from core import background, clock
 from core.logs import scrub
@@ -49,7 +49,7 @@ HANDLERS: Final[Mapping[str, Callable[[str], bool]]] = {
 def receive(body: bytes, signature: str) -> StripeEvent:
     """Store a webhook. Raises BadWebhook where the signature, its age or the mode is wrong; nothing is stored then."""
     event = stripe_api.construct_event(body, signature)
-    if event.livemode != stripe_api.expects_livemode():
+    if event.livemode != stripe_keys.expects_livemode():
         log.error("event %s has livemode %s, our key the other", event.id, event.livemode)
         raise WrongMode("The event's mode is not this installation's.", code="wrong_mode")
     known = event.type in HANDLERS

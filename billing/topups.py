@@ -18,7 +18,7 @@ from django.db.models import Q
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from billing import emails, ledger, stripe_api
+from billing import emails, ledger, stripe_api, stripe_keys
 from billing.models import HOUSE_ACCOUNTS, Account, CreditLot, TopUp, Transfer
 from core import background, clock, errors, money
 from core.templatetags.amounts import count_text, usd_text
@@ -197,7 +197,7 @@ def _differences(topup: TopUp, session: stripe_api.Session) -> dict[str, list[st
         # Tax comes on top of the subtotal and is no credit.
         "amount_cents": (topup.amount_cents, session.amount_subtotal_cents - session.amount_discount_cents),
         "currency": (topup.currency, session.currency),
-        "livemode": (stripe_api.expects_livemode(), session.livemode),
+        "livemode": (stripe_keys.expects_livemode(), session.livemode),
         "demo": (topup.is_demo, settings.DEMO_PAYMENTS),
     }
     return {name: [str(wanted), str(found)] for name, (wanted, found) in pairs.items() if wanted != found}
@@ -344,7 +344,7 @@ def heal(now: datetime | None = None, *, since: timedelta = timedelta(days=3)) -
 
     For a slow cadence (an hour, a night): it lists instead of asking for what we know to be open.
     """
-    if not stripe_api.is_configured():
+    if not stripe_keys.is_configured():
         return 0
     healed = 0
     for session in stripe_api.list_completed_sessions((now or clock.now()) - since):

@@ -18,7 +18,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_POST
 
-from billing import history, links, stripe_api, stripe_events, topups, wording
+from billing import history, links, stripe_api, stripe_events, stripe_keys, topups, wording
 from billing.forms import AMOUNTS_CENTS, TopUpForm
 from billing.models import CreditLot, TopUp, Wallet
 from core import errors, ids, money
@@ -49,7 +49,7 @@ def _may_leave_for_checkout(view: Page[P]) -> Page[P]:
     @functools.wraps(view)
     def wrapped(request: MemberRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
         response = view(request, *args, **kwargs)
-        if origin := stripe_api.own_origin():
+        if origin := stripe_keys.own_origin():
             response._csp_update = {"form-action": [origin]}  # type: ignore[attr-defined]  # read by django-csp
         return response
 
@@ -80,7 +80,7 @@ def _overview(request: MemberRequest, form: TopUpForm, *, problem: str = "", sta
         "least_microcredits": money.from_cents(settings.TOPUP_LEAST_CENTS),
         "most_microcredits": money.from_cents(settings.TOPUP_MOST_CENTS),
         "may_pay": Permission.BILLING_WRITE in request.access.permissions,
-        "can_pay": stripe_api.is_configured(),
+        "can_pay": stripe_keys.is_configured(),
         "problem": problem,
         "rows": [(topup, links.receipt(topup)) for topup in shown.rows],
         "newer": f"?after={shown.newer}" if shown.newer else "",

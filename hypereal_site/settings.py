@@ -259,13 +259,7 @@ CONTENT_SECURITY_POLICY = {
         "manifest-src": [SELF],
         "frame-ancestors": [NONE],
         "base-uri": [NONE],
-        # Browsers hold redirects after a form to this list too: Stripe's pages, or the demo's stand-in for them.
-        "form-action": [
-            SELF,
-            "https://checkout.stripe.com",
-            "https://billing.stripe.com",
-            *([STRIPE_API_BASE] if DEMO_PAYMENTS and STRIPE_API_BASE else []),
-        ],
+        "form-action": [SELF, "https://checkout.stripe.com", "https://billing.stripe.com"],
     },
 }
 
