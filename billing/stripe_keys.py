@@ -1,4 +1,4 @@
-"""What the settings say of Stripe; apart from `stripe_api`, so that processes without payments don't load its library."""
+"""What the settings say of Stripe, for processes that need not load its library."""
 
 from __future__ import annotations
 
