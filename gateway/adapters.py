@@ -50,7 +50,7 @@ class Collect(Protocol):
 
 
 class OpenRelay(Protocol):
-    def __call__(self, *, client_wants_usage: bool, secret: str, known: bytes) -> Relay: ...
+    def __call__(self, *, client_wants_usage: bool, choices: int, secret: str, known: bytes) -> Relay: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,7 +76,9 @@ class Exchange:
         call, adapter, target = self._call, self._adapter(entry), entry.target
         response = await self._send(entry, adapter, timeouts)
         try:
-            relay = adapter.relay(client_wants_usage=call.wants_usage, secret=target.secret, known=call.body)
+            relay = adapter.relay(
+                client_wants_usage=call.wants_usage, choices=call.choices, secret=target.secret, known=call.body
+            )
             opened = Opened(entry, response, relay, [])
             chunk = await response.receive()
             if _is_whole_json(response.headers.get("content-type", ""), chunk):

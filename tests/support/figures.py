@@ -1,4 +1,4 @@
-"""Figures that tests measured, shown together at the end of a run. They travel on reports: a worker's prints are lost."""
+"""Figures that tests measured, shown together at the end of a run. They travel on reports: workers print nothing."""
 
 from __future__ import annotations
 

@@ -207,6 +207,12 @@ class Gateway:
         prices.publish(model, rates, list_rates=rates, factor_basis_points=10_000)
         return slug
 
+    @contextmanager
+    def connected(self, blocker: pytest_django.DjangoDbBlocker) -> Iterator[None]:
+        """For as long as the block lasts Django's default connection is on the gateways' database."""
+        with blocker.unblock(), _default_database(self.database):
+            yield
+
     def until_known(self, slug: str) -> None:
         """Wait until every living gateway serves the model."""
         probe = self._probe()
@@ -293,5 +299,5 @@ def _gateway_session(
 @pytest.fixture
 def gateway(_gateway_session: Gateway, django_db_blocker: pytest_django.DjangoDbBlocker) -> Iterator[Gateway]:
     """The session's gateway; the test's own database access is on the gateway's database and is committed."""
-    with django_db_blocker.unblock(), _default_database(_gateway_session.database):
+    with _gateway_session.connected(django_db_blocker):
         yield _gateway_session
