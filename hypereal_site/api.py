@@ -95,8 +95,8 @@ def framework_error(request: HttpRequest, error: HttpError) -> HttpResponse:
 def bad_fields(request: HttpRequest, error: ValidationError) -> HttpResponse:
     """The first bad field in ``param`` and ``message``, all of them in ``errors``."""
     faults = [{"param": _param(fault), "message": _complaint(fault)} for fault in error.errors]
-    first = faults[0]
-    return error_json(errors.InvalidRequest(first["message"], param=first["param"], extra={"errors": faults}))
+    message = _complaint(error.errors[0])
+    return error_json(errors.InvalidRequest(message, param=faults[0]["param"], extra={"errors": faults}))
 
 
 def _param(fault: dict[str, Any]) -> str | None:

@@ -141,7 +141,7 @@ def _sealed(alias: str) -> list[CheckMessage]:
 def _sealed_values(alias: str) -> Iterator[tuple[str, bytes]]:
     providers = Provider.objects.using(alias).exclude(secret_sealed=None)
     for slug, sealed in providers.values_list("slug", "secret_sealed"):
-        yield f"the key of provider {slug}", bytes(sealed)
+        yield f"the key of provider {slug}", bytes(sealed or b"")
     for data in Authenticator.objects.using(alias).filter(type="totp").values_list("data", flat=True)[:_SAMPLE]:
         yield "second factors", str(data.get("secret", "")).encode()
 

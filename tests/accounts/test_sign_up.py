@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from allauth.account.models import EmailAddress
 from django.core import mail
+from django.core.mail import EmailMultiAlternatives
 
 from accounts.models import User
 from billing.models import Account, Wallet
@@ -82,6 +83,7 @@ def test_saving_a_person_again_makes_no_second_workspace() -> None:
 def test_the_mail_is_ours_in_text_and_html(browser: Browser) -> None:
     sign_up(browser, "sana@people.example")
     (message,) = mail.outbox
+    assert isinstance(message, EmailMultiAlternatives)
     assert message.to == ["sana@people.example"]
     assert message.subject == "Confirm your address for Hypereal"
     assert message.extra_headers["Auto-Submitted"] == "auto-generated"
@@ -90,7 +92,7 @@ def test_the_mail_is_ours_in_text_and_html(browser: Browser) -> None:
     html, kind = message.alternatives[0]
     assert kind == "text/html"
     assert f'href="{link}"' in str(html)
-    assert "example.com" not in f"{message.body}{html}"
+    assert "example.com" not in str(message.body) + str(html)
 
 
 @pytest.mark.parametrize(

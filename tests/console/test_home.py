@@ -8,11 +8,11 @@ from uuid import uuid4
 import pytest
 import redis
 from django.contrib.auth.models import AnonymousUser
-from django.db import DatabaseError
+from django.db import DatabaseError, connection
 from django.test import Client, RequestFactory
 
 from billing.models import CreditLot, Wallet
-from console import context, health
+from console import context
 from tests import cast, factories
 
 pytestmark = pytest.mark.django_db
@@ -145,7 +145,7 @@ def test_without_a_database_it_is_down(client: Client, monkeypatch: pytest.Monke
     def refuse(*_: Any) -> None:
         raise DatabaseError("host=db password=hunter2")
 
-    monkeypatch.setattr(health.connection, "cursor", refuse)
+    monkeypatch.setattr(connection, "cursor", refuse)
     for path in ("/healthz", "/status"):
         answer = client.get(path)
         assert answer.status_code == 503

@@ -106,14 +106,14 @@ def test_a_member_without_the_permission_stays_out(company: cast.Cast) -> None:
         ({"method": "POST"}, "/"),
     ],
 )
-def test_anonymous_people_sign_in_first_and_come_back(more: dict[str, str], target: str) -> None:
+def test_anonymous_people_sign_in_first_and_come_back(more: dict[str, Any], target: str) -> None:
     answer = page(request_of(AnonymousUser(), **more))
     assert answer.status_code == 302
     assert answer["Location"] == f"/accounts/login/?next={target}"
 
 
 def test_htmx_is_led_to_the_sign_in_page_whole() -> None:
-    headers = {"HTTP_HX_REQUEST": "true", "HTTP_HX_CURRENT_URL": "http://testserver/usage?days=7"}
+    headers: dict[str, Any] = {"HTTP_HX_REQUEST": "true", "HTTP_HX_CURRENT_URL": "http://testserver/usage?days=7"}
     answer = page(request_of(AnonymousUser(), **headers))
     assert answer.status_code == 401
     assert answer["HX-Redirect"] == "/accounts/login/?next=/usage%3Fdays%3D7"
