@@ -14,9 +14,10 @@ from core.errors import Conflict, InternalError, InvalidRequest, Overloaded, Pro
 from gateway.adapters import ADAPTERS
 from gateway.dialects.base import Call, Dialect
 from gateway.meter import Meter
-from gateway.pump import StreamRun, Ticket, WholeRun
+from gateway.pump import Ticket, WholeRun
 from gateway.request import Answer, GatewayRequest, RawHeaders, StreamAnswer
 from gateway.runtime import Runtime
+from gateway.streams import StreamRun
 from idempotency import replay
 from idempotency.replay import Hashes
 from usage.items import Admit, Admitted, Claim, LogRow, Record, Refused, Replay
