@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import re
 import time
+from typing import Any
 
 import pytest
+import redis
 from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
 from allauth.usersessions.models import UserSession
 from django.core import mail
+from django.core.cache import cache
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from events.models import AuditEvent
 from tests import factories
@@ -243,6 +248,33 @@ def test_all_others_end_at_once(sana: Browser) -> None:
     sana.post("/accounts/sessions/")
     assert not any(is_signed_in(other) for other in others)
     assert is_signed_in(sana)
+
+
+def test_a_session_is_written_down_once_a_minute(sana: Browser) -> None:
+    def writes() -> int:
+        with CaptureQueriesContext(connection) as seen:
+            sana.get("/healthz")
+        return sum("usersessions_usersession" in query["sql"] for query in seen)
+
+    sana.get("/healthz")
+    session = UserSession.objects.get()
+    assert session.ip == "127.0.0.1"
+    assert writes() == 0
+    cache.clear()
+    assert writes() > 0
+    session.refresh_from_db()
+    sana.get("/healthz", REMOTE_ADDR="203.0.113.7")
+    session.refresh_from_db()
+    assert session.ip == "203.0.113.7"
+
+
+def test_sessions_go_on_without_redis(sana: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise redis.ConnectionError
+
+    monkeypatch.setattr("accounts.middleware.cache.add", refuse)
+    assert sana.get("/api/me").status_code == 200
+    assert UserSession.objects.count() == 1
 
 
 def test_nobody_ends_somebody_elses_session(sana: Browser) -> None:

@@ -8,7 +8,9 @@ import pytest
 from django.core import mail
 
 from accounts.models import User
+from events import audit
 from events.models import AuditEvent
+from keys import issuing
 from tests import factories
 from tests.accounts.front_door import Browser, is_signed_in, sign_in, sign_up
 
@@ -160,3 +162,26 @@ def test_the_audit_trail_can_not_be_changed_in_the_admin(browser: Browser) -> No
     assert browser.post(f"/admin/events/auditevent/{row.pk}/delete/", {"post": "yes"}).status_code == 403
     assert browser.post(f"/admin/events/auditevent/{row.pk}/change/", {"action": "x"}).status_code == 403
     assert browser.get("/admin/events/auditevent/add/").status_code == 403
+
+
+def test_operators_stop_keys_and_suspend_workspaces(browser: Browser) -> None:
+    operator = factories.user("op@people.example", is_staff=True, is_superuser=True)
+    workspace = factories.organization()
+    issued, gone = factories.api_key(workspace), factories.api_key(workspace)
+    issuing.delete(gone.key, actor=audit.SYSTEM)
+    browser.force_login(operator)
+    chosen = {"action": "disable", "_selected_action": [str(issued.key.pk), str(gone.key.pk)]}
+    assert browser.post("/admin/keys/apikey/", chosen).status_code == 302
+    issued.key.refresh_from_db()
+    assert not issued.key.enabled
+    assert AuditEvent.objects.get(action="api_key.disable").actor_id == operator.pk
+    for action, active in (("suspend", False), ("resume", True)):
+        browser.post("/admin/orgs/workspace/", {"action": action, "_selected_action": [str(workspace.pk)]})
+        workspace.refresh_from_db()
+        assert workspace.active is active
+
+
+def test_deleting_is_no_choice_in_the_admin(browser: Browser) -> None:
+    browser.force_login(factories.user("op@people.example", is_staff=True, is_superuser=True))
+    for path in ("accounts/user/", "orgs/workspace/", "keys/apikey/", "events/auditevent/"):
+        assert "delete_selected" not in browser.get(f"/admin/{path}").content.decode()
