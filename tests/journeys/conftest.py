@@ -1,0 +1,55 @@
+"""The installation that the journeys go through, and the browser's windows on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import pytest_django
+from django.core.management import call_command
+from django.db import connection
+
+from tests.journeys.installation import Installation
+from tests.look.conftest import browser, visit  # noqa: F401  (fixtures)
+from tests.support.gateway import _clone, _default_database
+from usage import verify
+
+
+@pytest.fixture(scope="session")
+def _installation(
+    test_database: None,
+    django_db_blocker: pytest_django.DjangoDbBlocker,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Installation]:
+    template = connection.settings_dict["NAME"]
+    name = f"{template}_journeys"
+    with django_db_blocker.unblock():
+        _clone(template, name)
+        with _default_database(name):
+            call_command("load_catalog", verbosity=0)
+    installation = Installation(name, tmp_path_factory.mktemp("installation"))
+    installation.start()
+    try:
+        yield installation
+    finally:
+        installation.stop()
+        with django_db_blocker.unblock(), _default_database(name):
+            report = verify.verify()
+        with django_db_blocker.unblock(), _default_database("postgres"), connection.cursor() as cursor:
+            cursor.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+    assert report.clean, f"the books of the journeys do not agree: {report.findings}"
+
+
+@pytest.fixture
+def installation(
+    _installation: Installation, django_db_blocker: pytest_django.DjangoDbBlocker
+) -> Iterator[Installation]:
+    """The session's installation; the test's own database access is on its database and is committed."""
+    with django_db_blocker.unblock(), _default_database(_installation.database):
+        yield _installation
+
+
+@pytest.fixture
+def site(installation: Installation) -> str:
+    """Its address."""
+    return installation.url

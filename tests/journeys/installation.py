@@ -1,0 +1,109 @@
+"""A whole installation in processes: web and gateway in one, the stand-ins for provider and Stripe, Redis, mail files.
+
+Its environment is the one that run.py makes; only the database is a clone on the test run's own server.
+"""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from email.message import EmailMessage
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from hypereal_site import local_env, processes
+from hypereal_site.embedded import Redis
+from tests.support.services import ROOT
+
+START_SECONDS = 60.0
+#: How the file backend parts the mails of one file.
+_BETWEEN_MAILS = b"\n" + b"-" * 79 + b"\n"
+#: The sandbox answers this many times faster than life.
+_SANDBOX_SPEED = "5"
+
+
+class Installation:
+    """One installation on ``database``, with its data in ``folder``."""
+
+    def __init__(self, database: str, folder: Path) -> None:
+        self.database = database
+        self.folder = folder
+        self.mail = folder / "mail"
+        self.url = ""
+        self.env: dict[str, str] = {}
+        self._redis = Redis(folder / "redis", durable=False)
+        self._running: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> None:
+        """Start everything and wait until it answers. Raises RuntimeError with the end of the log."""
+        self.mail.mkdir()
+        ports = {name: processes.free_port() for name in ("web", "sandbox", "stripe")}
+        self.env = local_env.environment(
+            _outside(),
+            self.folder,
+            database_url=urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{self.database}").geturl(),
+            redis_url=self._redis.start(),
+            port=ports["web"],
+            sandbox_port=ports["sandbox"],
+            stripe_port=ports["stripe"],
+        )
+        self.url = self.env["SITE_URL"]
+        port = {name: str(number) for name, number in ports.items()}
+        self._spawn("upstreams.sandbox", "--port", port["sandbox"], "--speed", _SANDBOX_SPEED)
+        state = str(self.folder / "demo-stripe.json")
+        self._spawn("billing.demo_stripe.server", "--port", port["stripe"], "--state", state)
+        self._spawn("hypereal_site.serve", "--role", "all", "--port", port["web"])
+        self._wait(ports)
+
+    def stop(self) -> None:
+        """End everything, the web process first."""
+        processes.stop(list(reversed(self._running)), [(15, 30.0)])  # type: ignore[list-item]
+        self._redis.stop()
+
+    def work(self) -> None:
+        """Do the jobs that wait, as the worker does."""
+        subprocess.run(
+            [sys.executable, "manage.py", "rqworker", "critical", "default", "--burst"],
+            cwd=ROOT,
+            env=self.env,
+            check=True,
+            capture_output=True,
+            timeout=60,
+        )
+
+    def mails_to(self, address: str) -> list[EmailMessage]:
+        """The mails that were sent to ``address``, oldest first."""
+        found: list[EmailMessage] = []
+        for file in sorted(self.mail.iterdir(), key=lambda path: path.stat().st_mtime_ns):
+            for raw in file.read_bytes().split(_BETWEEN_MAILS):
+                if raw.strip():
+                    found.append(email.message_from_bytes(raw, policy=email.policy.default))  # type: ignore[arg-type]
+        return [mail for mail in found if mail["To"] == address]
+
+    def log(self, name: str) -> str:
+        """What a process wrote so far."""
+        return (self.folder / f"{name}.log").read_text(errors="replace")
+
+    def _spawn(self, module: str, *arguments: str) -> None:
+        log = self.folder / f"{module}.log"
+        command = [sys.executable, "-m", module, *arguments]
+        self._running.append(processes.spawn(command, log=log, directory=ROOT, env=self.env))
+
+    def _wait(self, ports: Mapping[str, int]) -> None:
+        def ended() -> bool:
+            return any(process.poll() is not None for process in self._running)
+
+        processes.wait_until(lambda: ended() or all(map(processes.answers, ports.values())), START_SECONDS, every=0.1)
+        if ended() or not all(map(processes.answers, ports.values())):
+            logs = "\n".join(processes.last_lines(log) for log in self.folder.glob("*.log"))
+            self.stop()
+            raise RuntimeError(f"the installation does not start:\n{logs}")
+
+
+def _outside() -> dict[str, str]:
+    """The test run's own variables but its mail, which goes to files here. Secrets are shared: so are sessions."""
+    return {name: value for name, value in os.environ.items() if name != "EMAIL_URL"}
