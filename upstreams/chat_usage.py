@@ -31,15 +31,15 @@ def read_usage(block: JsonObject, service_tier: str | None = None) -> Usage:
     """
     total_input = _first(block, "prompt_tokens", "input_tokens")
     reported_output = _first(block, "completion_tokens", "output_tokens")
-    output = max(reported_output, _count(block.get("total_tokens")) - total_input)
+    output = max(reported_output, token_count(block.get("total_tokens")) - total_input)
     input_details = _details(block, "prompt_tokens_details", "input_tokens_details")
     output_details = _details(block, "completion_tokens_details", "output_tokens_details")
     cached = min(_cached(block, input_details), total_input)
     written_5m, written_1h = _written(block, input_details, cached, total_input)
     cached_details = _details(input_details, "cached_tokens_details")
-    audio_input = _count(input_details.get("audio_tokens")) - _count(cached_details.get("audio_tokens"))
+    audio_input = token_count(input_details.get("audio_tokens")) - token_count(cached_details.get("audio_tokens"))
     uncached = total_input - cached - written_5m - written_1h
-    reasoning = _count(output_details.get("reasoning_tokens")) or _count(block.get("reasoning_tokens"))
+    reasoning = token_count(output_details.get("reasoning_tokens")) or token_count(block.get("reasoning_tokens"))
     return Usage(
         input_tokens=total_input,
         cached_input_tokens=cached,
@@ -50,7 +50,7 @@ def read_usage(block: JsonObject, service_tier: str | None = None) -> Usage:
         service_tier=service_tier,
         server_tool_calls=tuple(_server_tools(block)),
         audio_input_tokens=min(max(0, audio_input), uncached),
-        audio_output_tokens=min(_count(output_details.get("audio_tokens")), output),
+        audio_output_tokens=min(token_count(output_details.get("audio_tokens")), output),
     )
 
 
@@ -73,11 +73,11 @@ def usage_shape(usage: Usage) -> dict[str, Any]:
 
 def _cached(block: JsonObject, details: JsonObject) -> int:
     return max(
-        _count(details.get("cached_tokens")),
-        _count(details.get("cache_read_tokens")),
-        _count(block.get("prompt_cache_hit_tokens")),
-        _count(block.get("cached_tokens")),
-        _count(block.get("cache_read_input_tokens")),
+        token_count(details.get("cached_tokens")),
+        token_count(details.get("cache_read_tokens")),
+        token_count(block.get("prompt_cache_hit_tokens")),
+        token_count(block.get("cached_tokens")),
+        token_count(block.get("cache_read_input_tokens")),
     )
 
 
@@ -88,14 +88,14 @@ def _written(block: JsonObject, details: JsonObject, cached: int, total_input: i
     are not input a second time.
     """
     written = max(
-        _count(details.get("cache_write_tokens")),
-        _count(details.get("cache_creation_tokens")),
-        _count(block.get("cache_creation_input_tokens")),
+        token_count(details.get("cache_write_tokens")),
+        token_count(details.get("cache_creation_tokens")),
+        token_count(block.get("cache_creation_input_tokens")),
     )
     if cached + written > total_input:
         written = min(max(0, written - cached), total_input - cached)
     split = block.get("cache_creation") or details.get("cache_creation_token_details")
-    for_an_hour = _count(split.get("ephemeral_1h_input_tokens")) if isinstance(split, dict) else 0
+    for_an_hour = token_count(split.get("ephemeral_1h_input_tokens")) if isinstance(split, dict) else 0
     for_an_hour = min(for_an_hour, written)
     return written - for_an_hour, for_an_hour
 
@@ -106,13 +106,13 @@ def _server_tools(block: JsonObject) -> Iterator[tuple[str, int]]:
     for member in ("server_tool_use", "server_tool_use_details"):
         uses = block.get(member)
         for name, value in uses.items() if isinstance(uses, dict) else ():
-            count = _count(value)
+            count = token_count(value)
             tool = str(name).removesuffix("_requests").removesuffix("_calls")
             if count and tool not in seen:
                 seen.add(tool)
                 yield tool, count
     for member, tool in (("num_sources_used", "search_source"), ("num_search_queries", "search_query")):
-        if count := _count(block.get(member)):
+        if count := token_count(block.get(member)):
             yield tool, count
 
 
@@ -126,12 +126,12 @@ def _details(block: JsonObject, *names: str) -> JsonObject:
 
 def _first(block: JsonObject, *names: str) -> int:
     for name in names:
-        if (count := _count(block.get(name))) > 0:
+        if (count := token_count(block.get(name))) > 0:
             return count
     return 0
 
 
-def _count(value: Any) -> int:
+def token_count(value: Any) -> int:
     """A token count; 0 for null, text and negative numbers."""
     if type(value) is int:
         return value if 0 < value < 10**12 else 0

@@ -28,18 +28,16 @@ _BYTES_PER_AUDIO_TOKEN = 128
 _BYTES_PER_VIDEO_TOKEN = 256
 _BYTES_PER_FILE_TOKEN = 10
 
-# The members of a delta or a message that hold text, each with a pattern for its strings that are not empty.
-_TEXT_MEMBERS = tuple(
-    (name, re.compile(name + rb'\s?"(?!")([^"\\]*+(?:\\.[^"\\]*+)*+)'))
-    for name in (
-        b'"content":',
-        b'"arguments":',
-        b'"reasoning_content":',
-        b'"reasoning":',
-        b'"refusal":',
-        b'"transcript":',
-    )
-)
+TextMembers = tuple[tuple[bytes, re.Pattern[bytes]], ...]
+
+
+def text_members(*names: str) -> TextMembers:
+    """The members of a format's deltas that hold text, each with a pattern for its strings that are not empty."""
+    keys = [f'"{name}":'.encode() for name in names]
+    return tuple((key, re.compile(key + rb'\s?"(?!")([^"\\]*+(?:\\.[^"\\]*+)*+)')) for key in keys)
+
+
+_CHAT_MEMBERS = text_members("content", "arguments", "reasoning_content", "reasoning", "refusal", "transcript")
 _PART_TEXT = re.compile(rb'"text":\s?"(?!")([^"\\]*+(?:\\.[^"\\]*+)*+)')
 _REST_OF_STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 
@@ -64,14 +62,15 @@ class TextCounter:
     """Counts the text in a stream's raw bytes, for a fraction of what parsing them costs.
 
     ``members`` is how many strings came that hold something, ``text_bytes`` how long they are together.
+    ``text_members`` are those of the stream's format, a chat completion's unless told otherwise.
     """
 
     __slots__ = ("_order", "members", "text_bytes")
 
-    def __init__(self) -> None:
+    def __init__(self, text_members: TextMembers = _CHAT_MEMBERS) -> None:
         self.members = 0
         self.text_bytes = 0
-        self._order = list(_TEXT_MEMBERS)
+        self._order = list(text_members)
 
     @property
     def tokens(self) -> int:

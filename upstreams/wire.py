@@ -20,6 +20,9 @@ class Usage:
     reasoning. ``reasoning_tokens`` is information only. ``service_tier`` is the tier the answer names, which is what
     the provider bills. ``estimated`` says that the upstream gave no count. Audio tokens are the part of uncached input
     and of output that was sound, where the upstream tells it; models with an audio price are billed by them.
+
+    ``model`` is the name of the model that served where the answer says that it was another than the one asked.
+    ``elsewhere`` are parts of these counts that ran on other models (an adviser), by the names the answer gives them.
     """
 
     input_tokens: int = 0
@@ -33,6 +36,8 @@ class Usage:
     estimated: bool = False
     audio_input_tokens: int = 0
     audio_output_tokens: int = 0
+    model: str = ""
+    elsewhere: tuple[tuple[str, Usage], ...] = ()
 
     @property
     def uncached_input_tokens(self) -> int:
@@ -65,6 +70,21 @@ class UpstreamRequest:
     path: str
     headers: Headers = field(repr=False)
     body: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarded:
+    """What of a caller's own request line and headers goes upstream with the body. ``query`` has no question mark."""
+
+    headers: Headers = ()
+    query: str = ""
+
+    def onto(self, request: UpstreamRequest) -> UpstreamRequest:
+        """``request`` with these headers behind its own, and with the query behind its own."""
+        path = request.path
+        if self.query:
+            path += ("&" if "?" in path else "?") + self.query
+        return replace(request, path=path, headers=(*request.headers, *self.headers))
 
 
 @dataclass(frozen=True, slots=True)
