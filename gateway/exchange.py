@@ -63,7 +63,7 @@ class Exchange:
         with await self._send(entry, adapter, timeouts) as response:
             body = await response.read(self._limits.max_answer_bytes)
             kind = response.headers.get("content-type", "")
-        if "event-stream" in kind or ("json" not in kind and body.lstrip()[:8].startswith(_SSE_BEGINNINGS)):
+        if not _is_whole_json(body, otherwise="event-stream" not in kind):
             body = await self._run(adapter.collect, body, secret)
         estimate = 0 if b'"usage"' in body else self._input_estimate()
         usage = adapter.complete(body, input_estimate=estimate, secret=secret, known=call.body)
@@ -81,7 +81,7 @@ class Exchange:
             )
             opened = Opened(entry, response, relay, [])
             chunk = await response.receive()
-            if _is_whole_json(response.headers.get("content-type", ""), chunk):
+            if _is_whole_json(chunk, otherwise="json" in response.headers.get("content-type", "")):
                 await self._unfold(opened, adapter, chunk)
             else:
                 _feed(opened, chunk)
@@ -150,7 +150,10 @@ def _stands(opened: Opened) -> bool:
     return False
 
 
-def _is_whole_json(content_type: str, chunk: bytes) -> bool:
-    if "event-stream" in content_type:
-        return False
-    return "json" in content_type or chunk.lstrip()[:1] == b"{"
+def _is_whole_json(beginning: bytes, *, otherwise: bool) -> bool:
+    """Whether this begins one JSON value rather than events; ``otherwise``: what its label says.
+
+    The bytes are believed first: some upstreams stream under the name of JSON, or the other way round.
+    """
+    head = beginning[:64].lstrip()
+    return head[:1] == b"{" or (otherwise and not head.startswith(_SSE_BEGINNINGS))
