@@ -27,6 +27,8 @@ class Endpoint:
     needs_key: bool = True
     #: Google's clients send the key in the query; nowhere else may one stand there.
     key_in_query: bool = False
+    #: Methods that are answered without a key although the others need one.
+    keyless_methods: frozenset[str] = frozenset()
 
 
 #: For addresses that nothing answers at.
@@ -34,10 +36,15 @@ NOWHERE: Final = Endpoint(frozenset(), needs_key=False)
 
 
 def endpoint(
-    *methods: str, kind: str = "", dialect: Dialect = OPENAI, needs_key: bool = True, key_in_query: bool = False
+    *methods: str,
+    kind: str = "",
+    dialect: Dialect = OPENAI,
+    needs_key: bool = True,
+    key_in_query: bool = False,
+    keyless_methods: tuple[str, ...] = (),
 ) -> Callable[[View], Callable[..., Any]]:
     """Declares a gateway view."""
-    declared = Endpoint(frozenset(methods), kind, dialect, needs_key, key_in_query)
+    declared = Endpoint(frozenset(methods), kind, dialect, needs_key, key_in_query, frozenset(keyless_methods))
 
     def mark(view: View) -> Callable[..., Any]:
         setattr(view, _ATTRIBUTE, declared)

@@ -42,6 +42,7 @@ async def serve(request: GatewayRequest, dialect: Dialect) -> Answer | StreamAns
     request.model = entry.slug
     key.check_model(entry.slug)
     _check_service_tier(call, entry)
+    _check_server_tools(call, entry)
     name = replay.presented(request.raw_headers)
     hashes = None
     if name is not None:
@@ -130,6 +131,19 @@ def _check_service_tier(call: Call, entry: ModelEntry) -> None:
             code="service_tier_not_offered",
             extra={"available_service_tiers": known},
         )
+
+
+def _check_server_tools(call: Call, entry: ModelEntry) -> None:
+    """A tool that the provider bills by use and that has no price here can't be billed, so it is not passed on."""
+    assert entry.price is not None
+    for name, param in call.server_tools:
+        if entry.price.rates.server_tool(name) is None:
+            raise InvalidRequest(
+                f"This tool is not offered for {entry.slug}: it has no price there.",
+                param=param,
+                code="tool_not_offered",
+                extra={"available_tools": sorted(name for name, _ in entry.price.rates.server_tools)},
+            )
 
 
 async def _admit(

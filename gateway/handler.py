@@ -125,7 +125,7 @@ class GatewayHandler(ASGIHandler):
         standing = request.runtime
         if standing.draining:
             raise runtime.shutting_down()
-        if declared.needs_key:
+        if declared.needs_key and request.method not in declared.keyless_methods:
             await self._authenticate(request, declared)
         if request.method not in ("GET", "HEAD"):
             await self._read_body(request, receive)

@@ -162,7 +162,7 @@ class StreamRun(Run):
             status, kind = (200, "") if isinstance(error, CallerLeft) else (error.status, error.type)
             await self._settle(usage, status, kind, answer)
             if not isinstance(error, CallerLeft):
-                self.pipe.offer(ticket.dialect.error_frame(error, ticket.request_id))
+                self.pipe.offer(ticket.dialect.error_frame(error, ticket.request_id, relay.identity))
         elif stopped:
             opened.response.close()
             await self._settle(usage, 200, "insufficient_credits", answer)

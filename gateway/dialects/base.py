@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 import msgspec
@@ -13,6 +14,9 @@ from core.errors import InvalidRequest, ProductError
 from upstreams.wire import Usage
 
 Fields = dict[str, msgspec.Raw]
+
+#: The identity of a stream whose upstream has sent nothing yet.
+NOTHING_SENT: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 @dataclass(slots=True)
@@ -34,6 +38,10 @@ class Call:
     service_tier: str | None
     fields: Fields = field(repr=False)
     body: bytes = field(repr=False)
+    #: Tools that the provider runs and bills by use: their name in a price list, and the member that asks for them.
+    server_tools: tuple[tuple[str, str], ...] = ()
+    #: Whether a caller who asked for no stream takes one from an upstream that always streams.
+    takes_events: bool = False
 
 
 class Dialect(Protocol):
@@ -52,8 +60,8 @@ class Dialect(Protocol):
         """The body of an error answer."""
         ...
 
-    def error_frame(self, error: ProductError, request_id: UUID) -> bytes:
-        """The event that ends a stream which can't go on."""
+    def error_frame(self, error: ProductError, request_id: UUID, identity: Mapping[str, Any] = NOTHING_SENT) -> bytes:
+        """The event that ends a stream which can't go on. ``identity`` is that of the upstream's own events, if any."""
         ...
 
     def stop_frames(self, identity: Mapping[str, Any], call: Call, usage: Usage, note: str) -> Sequence[bytes]:

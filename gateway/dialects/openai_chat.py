@@ -58,7 +58,9 @@ class OpenAIChat:
         """OpenAI's error object, with whatever the error adds."""
         return msgspec.json.encode({"error": _error_members(error)})
 
-    def error_frame(self, error: ProductError, request_id: UUID) -> bytes:
+    def error_frame(
+        self, error: ProductError, request_id: UUID, identity: Mapping[str, Any] = base.NOTHING_SENT
+    ) -> bytes:
         """One event with an error object: the official SDKs raise it with its message. No ``[DONE]`` follows."""
         return b"data: " + self.error(error, request_id) + b"\n\n"
 
