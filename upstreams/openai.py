@@ -13,7 +13,7 @@ from upstreams.chat_usage import read_usage, tier_of, usage_block
 from upstreams.estimate import output_tokens_in
 from upstreams.wire import Headers, Target, UpstreamRequest, Usage, split_base_url
 
-__all__ = ["Relay", "build_request", "complete"]
+__all__ = ["Relay", "build_request", "complete", "request_to"]
 
 _COMMON: Headers = (
     ("content-type", "application/json"),
@@ -45,21 +45,31 @@ def build_request(target: Target, fields: Mapping[str, msgspec.Raw], *, stream: 
     The model's name becomes the upstream's, ``hypereal`` stays here, a stream always asks for usage.
     Raises ValueError when the target's base URL is none.
     """
+    body = dict(fields)
+    if stream:
+        if target.options.ask_usage:
+            body["stream_options"] = _asking_usage(body.get("stream_options"))
+        else:
+            body.pop("stream_options", None)
+    return request_to(target, "/chat/completions", body, stream=stream)
+
+
+def request_to(target: Target, path: str, fields: Mapping[str, msgspec.Raw], *, stream: bool) -> UpstreamRequest:
+    """A POST to one of OpenAI's paths: every member as it came, but for the model's name and what is the gateway's own.
+
+    Raises ValueError when the target's base URL is none.
+    """
     body: _Fields = dict(fields)
     body.pop("hypereal", None)
     body["model"] = msgspec.Raw(msgspec.json.encode(target.upstream_model))
     if stream:
         body["stream"] = _TRUE
-        if target.options.ask_usage:
-            body["stream_options"] = _asking_usage(body.get("stream_options"))
-        else:
-            body.pop("stream_options", None)
     origin, prefix = split_base_url(target.base_url)
     query = f"?{target.options.query}" if target.options.query else ""
     return UpstreamRequest(
         method="POST",
         origin=origin,
-        path=f"{prefix}/chat/completions{query}",
+        path=f"{prefix}{path}{query}",
         headers=_headers(target, stream),
         body=msgspec.json.encode(body),
     )
