@@ -34,7 +34,8 @@ _ACCOUNT_CODES = frozenset({
 _ACCOUNT_TEXT = re.compile(
     r"credit balance is too low|insufficient (?:balance|credits?|funds)|api key not valid|incorrect api key"
     r"|invalid (?:x-)?api[- ]key"
-    r"|user location is not supported|spend(?:ing)? limit|account (?:is|has been) (?:suspended|deactivated|not active)",
+    r"|user location is not supported|spend(?:ing)? limit|account (?:is|has been) (?:suspended|deactivated|not active)"
+    r"|organization has been disabled",
     re.IGNORECASE,
 )
 _RATE_CODES = frozenset({"rate_limit_exceeded", "rate_limit_error", "rate_limited", "resource_exhausted", "requests",
@@ -42,6 +43,7 @@ _RATE_CODES = frozenset({"rate_limit_exceeded", "rate_limit_error", "rate_limite
 _SERVER_CODES = frozenset({"server_error", "api_error", "internal_error", "internal_server_error", "internal",
                            "overloaded_error", "overloaded", "unavailable", "service_unavailable", "timeout_error",
                            "deadline_exceeded", "bad_gateway", "upstream_error"})  # fmt: skip
+_OVERLOAD_CODES = frozenset({"overloaded_error", "overloaded"})
 _CALLER_CODES = frozenset({"invalid_request_error", "invalid_prompt", "context_length_exceeded", "content_filter",
                            "content_policy_violation", "request_too_large", "not_found_error", "invalid_argument",
                            "model_not_found", "tool_use_failed", "bad_request"})  # fmt: skip
@@ -81,6 +83,8 @@ def refuse_inside(error: Any, *, secret: str = "", known: bytes = b"") -> Upstre
         return UpstreamRateLimited("the upstream is rate-limited", status=429, retry_after=retry_after({}, error))
     if (status is None or status < 500) and not words & _SERVER_CODES and (status or words & _CALLER_CODES):
         return _refusal(status if status and status >= 400 else 400, error, secret, known)
+    if status is None and words & _OVERLOAD_CODES:
+        status = 529
     return ServerFailed("the upstream reported an error in its answer", status=status)
 
 
