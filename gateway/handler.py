@@ -40,6 +40,7 @@ Route = tuple[View, dict[str, Any], Endpoint]
 
 PREFIXES: Final = ("/api/v1/", "/v1/")
 _CLOSE: Final = (b"connection", b"close")
+_CHALLENGE: Final = (b"www-authenticate", b"Bearer")
 _ALLOW_ORIGIN: Final = (b"access-control-allow-origin", b"*")
 _EXPOSE: Final = (b"access-control-expose-headers", b"*")
 _NO_CACHE: Final = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
@@ -167,7 +168,10 @@ class GatewayHandler(ASGIHandler):
         if request.authenticated and declared.kind and not request.logged:
             latency_ms = int((clock.monotonic() - request.started) * 1000)
             engine.record_refusal(request, declared.kind, error, latency_ms)
-        return Answer(error.status, declared.dialect.error(error, request.id), header_lines(error.headers))
+        headers = header_lines(error.headers)
+        if error.status == 401:
+            headers.append(_CHALLENGE)
+        return Answer(error.status, declared.dialect.error(error, request.id), headers)
 
     # ── sending ──────────────────────────────────────────────────────────────────────────────────────────────────────
     async def _send_whole(self, request: GatewayRequest, answer: Answer | HttpResponse, send: Send) -> None:

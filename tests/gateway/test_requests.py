@@ -103,6 +103,7 @@ def test_requests_without_a_good_key_are_refused(
     reply = client.send(gateway.port, "GET", f"/v1/models{query}", None, headers)
     assert reply.status == 401
     assert reply.error["type"] == "authentication_error"
+    assert reply.headers["www-authenticate"] == "Bearer"
     assert word in reply.error["message"]
 
 
