@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from uuid import uuid4
 
 import pytest
 import redis
@@ -86,7 +85,7 @@ def test_switching_and_coming_back(company: cast.Cast) -> None:
     assert client.get("/api/me").json()["workspace"]["kind"] == "personal"
 
 
-@pytest.mark.parametrize("workspace", ["", "nonsense", str(uuid4())])
+@pytest.mark.parametrize("workspace", ["", "nonsense", "9f3a628e-a784-4856-8088-7d97b594bb6f"])
 def test_switching_to_what_is_not_there(company: cast.Cast, workspace: str) -> None:
     client = company.client("admin")
     assert client.post("/workspace", {"workspace": workspace}).status_code == 404

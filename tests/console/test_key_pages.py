@@ -10,7 +10,9 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from billing.models import SpendMeter
 from catalog import source
@@ -83,18 +85,19 @@ def test_last_month_is_over(client: Client, issued: issuing.Issued) -> None:
     assert key_rows.rows_of([issued.key])[0].spent_microcredits == 0
 
 
-def test_one_query_for_all_meters(client: Client, company: cast.Cast, django_assert_max_num_queries: Any) -> None:
-    def queries() -> int:
-        with django_assert_max_num_queries(100) as seen:
+def test_more_keys_take_no_more_queries(client: Client, company: cast.Cast) -> None:
+    def asked() -> list[str]:
+        with CaptureQueriesContext(connection) as seen:
             client.get("/manage-api-keys")
-        return len(seen)
+        asked = [query["sql"] for query in seen]
+        return [sql[:60] for sql in asked if "usersession" not in sql and "SAVEPOINT" not in sql]  # now and then
 
     factories.api_key(company.organization)
     client.get("/manage-api-keys")
-    few = queries()
+    with_one = asked()
     for _ in range(5):
         factories.api_key(company.organization, created_by=company["admin"])
-    assert queries() == few
+    assert asked() == with_one
 
 
 def test_who_may_only_read_gets_no_buttons(company: cast.Cast, issued: issuing.Issued) -> None:
