@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -55,7 +56,7 @@ def sweep(now: datetime | None = None) -> int:
 
     Run it every ``settings.SWEEP_SECONDS``; several sweepers do no harm. ``now`` stands in for the database's clock.
     """
-    times = {
+    times: dict[str, Any] = {
         "now": now,
         "gap": timedelta(seconds=settings.SWEEP_SECONDS * 3),
         "dead": timedelta(seconds=settings.HOLD_OWNER_DEAD_SECONDS),

@@ -82,7 +82,7 @@ class Payer:
                 .order_by("id")
                 .values_list("amount_microcredits", flat=True)
             ),
-            log=list(RequestLog.objects.filter(**mine).order_by("id").values()),
+            log=[dict(row) for row in RequestLog.objects.filter(**mine).order_by("id").values()],
             rolled_up=sum(Rollup.objects.filter(**mine).values_list("charged_microcredits", flat=True)),
             spent=sum(meters.values_list("spent_microcredits", flat=True)),
             meter_held=sum(meters.values_list("held_microcredits", flat=True)),
