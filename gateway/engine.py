@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from catalog import resolve
@@ -13,7 +14,7 @@ from core import money, secrets
 from core.errors import Conflict, InternalError, InvalidRequest, Overloaded, ProductError, RateLimited
 from gateway.adapters import ADAPTERS
 from gateway.dialects.base import Call, Dialect
-from gateway.meter import Meter
+from gateway.meter import Meter, PriceOf
 from gateway.pump import Ticket, WholeRun
 from gateway.request import Answer, GatewayRequest, RawHeaders, StreamAnswer
 from gateway.runtime import Runtime
@@ -43,11 +44,13 @@ async def serve(request: GatewayRequest, dialect: Dialect) -> Answer | StreamAns
     key.check_model(entry.slug)
     _check_service_tier(call, entry)
     _check_server_tools(call, entry)
+    price_of = partial(resolve.price_of, runtime.catalog.snapshot)
+    _check_other_models(request, call, price_of)
     name = replay.presented(request.raw_headers)
     hashes = None
     if name is not None:
         hashes = await _heavy(runtime, call, replay.hashes, name, "POST", request.path, call.body)
-    meter = await _heavy(runtime, call, Meter.of, call, entry, runtime.limits)
+    meter = await _heavy(runtime, call, Meter.of, call, entry, runtime.limits, price_of)
     admission = await _admit(request, call, entry, meter, hashes)
     if isinstance(admission, Replay):
         return _again(admission)
@@ -62,7 +65,7 @@ async def serve(request: GatewayRequest, dialect: Dialect) -> Answer | StreamAns
 
 async def count(request: GatewayRequest) -> None:
     """Take one request off the allowance of whoever owns the key. Raises RateLimited."""
-    allowance = await request.runtime.limiter.take(str(request.key.workspace_id))
+    allowance = await request.runtime.limiter.take(request.key.subject)
     request.allowance = allowance
     if not allowance.allowed:
         raise RateLimited(
@@ -126,8 +129,8 @@ def _check_service_tier(call: Call, entry: ModelEntry) -> None:
     if not entry.price.rates.knows_service_tier(call.service_tier):
         known = ["auto", "default", *(tier.name for tier in entry.price.rates.service_tiers)]
         raise InvalidRequest(
-            f"The service_tier is not offered for {entry.slug}.",
-            param="service_tier",
+            f"The {call.service_tier_param} is not offered for {entry.slug}.",
+            param=call.service_tier_param,
             code="service_tier_not_offered",
             extra={"available_service_tiers": known},
         )
@@ -144,6 +147,19 @@ def _check_server_tools(call: Call, entry: ModelEntry) -> None:
                 code="tool_not_offered",
                 extra={"available_tools": sorted(name for name, _ in entry.price.rates.server_tools)},
             )
+
+
+def _check_other_models(request: GatewayRequest, call: Call, price_of: PriceOf) -> None:
+    """Models that the caller brings in by name: each needs a price, and the key must allow it."""
+    for name, param in call.other_models:
+        if price_of(name) is None:
+            raise InvalidRequest(
+                f"The model '{resolve.shown(name)}' can't be brought in here: it has no price.",
+                param=param,
+                code="model_not_priced",
+                extra={"available_models": list(request.runtime.catalog.snapshot.available(call.kind))},
+            )
+        request.key.check_model(resolve.undated(name))
 
 
 async def _admit(
@@ -176,7 +192,9 @@ async def _admit(
 async def _whole(run: WholeRun) -> Answer:
     whole = await run.answer
     headers = _served(run.ticket.entry, whole.entry, whole.attempts)
-    headers.append((b"x-hypereal-credits", str(money.credits(whole.charged_microcredits)).encode()))
+    headers.append((b"x-hypereal-credits", str(money.credits(whole.receipt.charged_microcredits)).encode()))
+    if (receipts := run.ticket.call.receipts) is not None:
+        headers += receipts.headers(whole.receipt.usage, whole.receipt.saved_microcredits)
     return Answer(200, whole.body, headers)
 
 
@@ -184,7 +202,11 @@ def _stream(run: StreamRun) -> StreamAnswer:
     def headers() -> RawHeaders:
         if run.opened is None:  # only a keep-alive so far
             return [(b"x-hypereal-model", run.ticket.entry.slug.encode("latin-1"))]
-        return _served(run.ticket.entry, run.opened.entry, run.trail.attempts)
+        served = _served(run.ticket.entry, run.opened.entry, run.trail.attempts)
+        usage, receipts = run.opened.relay.usage, run.ticket.call.receipts
+        if usage is not None and receipts is not None:
+            served += receipts.headers(usage, None)
+        return served
 
     return StreamAnswer(run.pipe, headers, run.ticket.dialect.stream_content_type, run.caller_left)
 

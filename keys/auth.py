@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import parse_qsl
 from uuid import UUID
@@ -78,6 +78,11 @@ class KeyFacts:
     deleted: bool = False
     workspace_active: bool = True
     member: bool = True
+    #: Whose requests are counted together, as text; made once, since every call asks for it.
+    subject: str = field(init=False, compare=False, default="")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "subject", str(self.workspace_id))
 
     def check_usable(self, now: float) -> None:
         """Raise AuthenticationFailed unless the key works at ``now`` (Unix seconds)."""
