@@ -10,10 +10,9 @@ import argparse
 import sys
 from typing import Final
 
-import django
 import msgspec
 
-django.setup(set_prefix=False)
+from bench import ready as _ready  # noqa: F401  (Django must stand before all that needs it)
 
 # isort: split
 from django.core.management import call_command

@@ -91,7 +91,11 @@ def busy_cores(seconds: float = 1.0) -> float:
 def description() -> str:
     """The machine in a few words."""
     model = next(
-        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
         "unknown CPU",
     )
     return f"{psutil.cpu_count()} × {model}, {psutil.virtual_memory().total / 1e9:.0f} GB, Linux {os.uname().release}"

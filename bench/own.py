@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import time
-from collections import Counter
 from typing import Final
 
 from bench import books, machine, measure, report
@@ -32,7 +31,9 @@ def run(*, rounds: int, seconds: float, only: str | None = None) -> int:
         saturated, added = _measure(stand, rounds, seconds, only)
         calls = stand.upstream.calls("hypereal")
         faults = books.faults(stand.close_books(), calls)
-    for each in [*saturated["json"], *saturated["sse"], *added]:
+    for block in saturated["json"] + saturated["sse"]:
+        errors += block.errors
+    for each in added:
         errors += each.errors
     print(report.own(idle, saturated, added))
     print(report.verdict(calls, errors, faults))
@@ -51,11 +52,6 @@ def _measure(
         if only in (None, "latency"):
             for rate, length in RATES:
                 added.append(measure.added(stand.own, stand.upstream, rate=rate, seconds=length))
-            added.append(
-                measure.added(stand.own, stand.upstream, rate=STREAM_RATE, seconds=STREAM_SECONDS, paced=True)
-            )
+            added.append(measure.added(stand.own, stand.upstream, rate=STREAM_RATE, seconds=STREAM_SECONDS, paced=True))
         print(f"round {number + 1} of {rounds} is done", flush=True)
     return saturated, added
-
-
-__all__ = ["Counter", "run"]

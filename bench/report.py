@@ -35,7 +35,9 @@ def own(idle: Memory, saturated: dict[str, list[Saturated]], added: Sequence[Add
             rows.append(["seen: SSE events a second", f"{median(block.events_per_second for block in blocks):.0f}"])
         rows.append(["p50 / p99 under that load", f"{_ms(blocks, 'p50_ms')} / {_ms(blocks, 'p99_ms')} ms"])
         rows.append(["ns a turn of the calibration loop", f"{median(block.ns_a_turn for block in blocks):.0f}"])
-        rows.append(["memory after it: RSS (PSS)", f"{blocks[-1].memory.rss_mb:.0f} ({blocks[-1].memory.pss_mb:.0f}) MB"])
+        rows.append(
+            ["memory after it: RSS (PSS)", f"{blocks[-1].memory.rss_mb:.0f} ({blocks[-1].memory.pss_mb:.0f}) MB"]
+        )
     rows.append(["memory idle: RSS (PSS)", f"{idle.rss_mb:.0f} ({idle.pss_mb:.0f}) MB"])
     for rate in dict.fromkeys(each.rate for each in added):
         same = [each for each in added if each.rate == rate]

@@ -113,10 +113,10 @@ def standing() -> Iterator[Stand]:
         stack.callback(processes.stop, [gateway], _STOP_STEPS)
         wait_until_serving(gateway, port, folder / "gateway.log", "The gateway")
         headers = {"authorization": f"Bearer {secret}"}
-        endpoints = {pace: Endpoint(port, _API, slug, headers) for pace, slug in MODELS.items()}
+        fast, paced = (Endpoint(port, _API, MODELS[pace], headers) for pace in ("fast", "paced"))
         assert postgres.process is not None and redis.process is not None
         helpers = {"PostgreSQL": postgres.process.pid, "Redis": redis.process.pid}
-        yield Stand(upstream, gateway, Candidate("Hypereal", gateway.pid, **endpoints, helpers=helpers), env)
+        yield Stand(upstream, gateway, Candidate("Hypereal", gateway.pid, fast, paced, helpers), env)
 
 
 @contextmanager

@@ -27,7 +27,12 @@ PACES: Final = {"fast": 0.0, "paced": EVENT_SECONDS}
 
 _WORDS: Final = ("ten", "grey", "geese", "glide", "over", "calm", "lakes", "while", "reeds", "bend", "low", "and")
 _ANSWER_WORDS: Final = 120
-_HEAD_MEMBERS: Final = {"id": "chatcmpl-bench", "created": 1_767_225_600, "model": "bench", "system_fingerprint": "fp_1"}
+_IDENTITY: Final = {
+    "id": "chatcmpl-bench",
+    "created": 1_767_225_600,
+    "model": "bench",
+    "system_fingerprint": "fp_1",
+}
 _USAGE: Final = {
     "prompt_tokens": PROMPT_TOKENS,
     "completion_tokens": OUTPUT_TOKENS,
@@ -40,9 +45,9 @@ _USAGE: Final = {
 def answer() -> bytes:
     """The body of a whole answer, about 1 KB."""
     text = " ".join(_WORDS[number % len(_WORDS)] for number in range(_ANSWER_WORDS))
-    message = {"role": "assistant", "content": text, "refusal": None, "annotations": []}
+    message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None, "annotations": []}
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
-    return _json({**_HEAD_MEMBERS, "object": "chat.completion", "choices": [choice], "usage": _USAGE})
+    return _json({**_IDENTITY, "object": "chat.completion", "choices": [choice], "usage": _USAGE})
 
 
 def events() -> list[bytes]:
@@ -59,7 +64,7 @@ def _choice(delta: dict[str, str]) -> dict[str, Any]:
 
 
 def _chunk(choices: list[dict[str, Any]]) -> dict[str, Any]:
-    return {**_HEAD_MEMBERS, "object": "chat.completion.chunk", "choices": choices}
+    return {**_IDENTITY, "object": "chat.completion.chunk", "choices": choices}
 
 
 def _json(value: Any) -> bytes:

@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=8000)
     chosen = parser.parse_args(arguments)
     # The event loop gives the interpreter's lock away with each system call and wants it back from the threads that
-    # write to the database: the default interval would make calls wait five milliseconds for that.
+    # read large bodies and the catalog: the default interval would make calls wait five milliseconds for that.
     sys.setswitchinterval(_SWITCH_SECONDS)
     server = Server(config(chosen.role, chosen.host, chosen.port))
     server.run()

@@ -1,30 +1,51 @@
-"""The two doors to the rows that `usage.metering.apply` decides over: an ordinary cursor, and the committer's own.
+"""The two doors to the rows that `usage.metering` decides over: an ordinary cursor, and the committer's own line.
 
 Both speak to the same two SQL functions; JSON goes in and out.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Final
 from uuid import UUID
 
+import msgspec
 import psycopg
-from psycopg import pq
 
-_LOGGED = "SELECT charged_microcredits, billed_at FROM usage_requestlog WHERE id = "
+from usage.line import Line
+
+_LOGGED: Final = "SELECT json_build_array(charged_microcredits, billed_at)::text FROM usage_requestlog WHERE id = "
+#: Makes all that was committed so far durable. PostgreSQL 17 flushes the log without a transaction of its own.
+_FLUSH: Final = b"SELECT pg_logical_emit_message(false, '', '', true)"
+_FLUSH_BEFORE_17: Final = b"SELECT pg_logical_emit_message(true, '', '')"
+#: The charge and the moment of a log row.
+LoggedRow = tuple[int, datetime]
+_logged = msgspec.json.Decoder(LoggedRow)
 
 
-class Door(Protocol):
-    """Reads and locks what a batch needs, writes back what it changed; inside one transaction."""
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Asks for what a batch needs, locked; answered with JSON."""
 
-    def read(self, wanted: str) -> str: ...
+    wanted: str
 
-    def logged(self, log_id: UUID) -> tuple[int, datetime] | None:
-        """The charge and the moment of a log row that is already there."""
-        ...
 
-    def write(self, changes: str) -> None: ...
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """Asks whether a call is in the log already; answered with a LoggedRow or None."""
+
+    log_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Tells what a batch changed."""
+
+    changes: str
+
+
+Ask = Read | Logged | Write
 
 
 class CursorDoor:
@@ -33,66 +54,64 @@ class CursorDoor:
     def __init__(self, conn: psycopg.Connection[Any]) -> None:
         self._conn = conn
 
-    def read(self, wanted: str) -> str:
-        return str(self._one("SELECT hypereal_calls_read(%s)", wanted)[0])
+    def answer(self, ask: Ask) -> str | LoggedRow | None:
+        """What the database says to ``ask``."""
+        match ask:
+            case Read():
+                return self._text("SELECT hypereal_calls_read(%s)", ask.wanted)
+            case Logged():
+                row = self._text(_LOGGED + "%s", ask.log_id)
+                return _logged.decode(row) if row is not None else None
+            case Write():
+                self._text("SELECT hypereal_calls_write(%s)", ask.changes)
+        return None
 
-    def logged(self, log_id: UUID) -> tuple[int, datetime] | None:
-        row = psycopg.Cursor(self._conn).execute(_LOGGED + "%s", [log_id]).fetchone()
-        return (row[0], row[1]) if row else None
-
-    def write(self, changes: str) -> None:
-        self._one("SELECT hypereal_calls_write(%s)", changes)
-
-    def _one(self, query: str, argument: str) -> Any:
+    def _text(self, query: str, argument: str | UUID) -> str | None:
         # psycopg.Cursor by name: Django's connections bring a cursor class that binds on the client's side.
         row = psycopg.Cursor(self._conn).execute(query, [argument]).fetchone()
-        assert row is not None
-        return row
+        return row[0] if row is not None else None
 
 
-class CommitterDoor:
-    """A connection in autocommit that is used for nothing else: BEGIN travels with the read, COMMIT with the write.
+class LineDoor:
+    """A line that is used for nothing else: BEGIN travels with the read, COMMIT with the write.
 
-    Two round trips a transaction, by libpq directly: a third of the CPU of psycopg's cursors and transactions, which
-    is most of what an admission costs on an idle gateway. Call `commit` after `apply`, or `roll_back`.
+    Two round trips a transaction. Call `commit` when all asks are answered; after an error hang the line up.
     """
 
-    def __init__(self, conn: psycopg.Connection[Any]) -> None:
-        self._conn = conn
-        self._escaping = pq.Escaping(conn.pgconn)
+    def __init__(self, line: Line) -> None:
+        self._line = line
         self._changes: str | None = None
 
-    def read(self, wanted: str) -> str:
-        self._changes = None
-        result = self._run(b"BEGIN; SELECT hypereal_calls_read(" + self._literal(wanted) + b")")
-        return (result.get_value(0, 0) or b"").decode()
+    async def answer(self, ask: Ask) -> str | LoggedRow | None:
+        """What the database says to ``ask``; changes are only kept for `commit`."""
+        match ask:
+            case Read():
+                self._changes = None
+                return await self._text(b"BEGIN; SELECT hypereal_calls_read(" + self._line.literal(ask.wanted) + b")")
+            case Logged():
+                row = await self._text(_LOGGED.encode() + self._line.literal(str(ask.log_id)))
+                return _logged.decode(row) if row is not None else None
+            case Write():
+                self._changes = ask.changes
+        return None
 
-    def logged(self, log_id: UUID) -> tuple[int, datetime] | None:
-        row = psycopg.Cursor(self._conn).execute(_LOGGED + "%s", [log_id]).fetchone()
-        return (row[0], row[1]) if row else None
+    async def commit(self, *, flush: bool = False) -> None:
+        """Send the changes and commit; with ``flush`` they are on the disk when this returns.
 
-    def write(self, changes: str) -> None:
-        self._changes = changes
+        The flush is a statement behind the commit, so that no lock is held through it. Raises psycopg.Error; the
+        outcome of a lost connection is unknown.
+        """
+        query = b"COMMIT"
+        if self._changes is not None:
+            query = b"SELECT hypereal_calls_write(" + self._line.literal(self._changes) + b"); COMMIT"
+        await self._line.run(query + b"; " + flush_statement(self._line) if flush else query)
 
-    def commit(self) -> None:
-        """Send the changes and commit. Raises psycopg.Error; the outcome of a lost connection is unknown."""
-        if self._changes is None:
-            self._run(b"COMMIT")
-        else:
-            self._run(b"SELECT hypereal_calls_write(" + self._literal(self._changes) + b"); COMMIT")
+    async def _text(self, query: bytes) -> str | None:
+        result = await self._line.run(query)
+        value = result.get_value(0, 0) if result.ntuples else None
+        return value.decode() if value is not None else None
 
-    def roll_back(self) -> None:
-        """End the transaction with nothing written; a connection that is gone has done so by itself."""
-        if not self._conn.closed:
-            self._conn.pgconn.exec_(b"ROLLBACK")
 
-    def _literal(self, text: str) -> bytes:
-        return bytes(self._escaping.escape_literal(text.encode()))
-
-    def _run(self, query: bytes) -> pq.abc.PGresult:
-        result = self._conn.pgconn.exec_(query)
-        if result.status in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
-            return result
-        if self._conn.pgconn.status == pq.ConnStatus.BAD:
-            raise psycopg.OperationalError("the connection to the database is lost")
-        raise psycopg.errors.error_from_result(result)
+def flush_statement(line: Line) -> bytes:
+    """The one durable write behind which everything committed before it is durable too."""
+    return _FLUSH if line.server_version >= 170_000 else _FLUSH_BEFORE_17

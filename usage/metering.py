@@ -1,13 +1,14 @@
 """The neck that every paid call passes: admit, extend, settle, void, record — as one function over a batch.
 
-`apply` is pure database work inside the caller's transaction. The gateway's committer calls it with what waits at one
-moment; jobs, sweeps and tests call it with one item through `apply_now`. One function, two doors.
+`decide` is that function: it asks for rows, decides, and tells what changed, without knowing who answers. The
+gateway's committer answers from its event loop for what waits at one moment (`apply_on_line`); jobs, sweeps and tests
+call `apply` inside their own transaction, or `apply_now` with one item. One function, two doors.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -18,7 +19,7 @@ from django.db import connection, transaction
 
 from billing.books import Books, HoldRow, HoldState, LotState, MeterState, Shortfall, WalletState
 from core import errors, money
-from usage.doors import CursorDoor, Door
+from usage.doors import Ask, CursorDoor, LineDoor, Logged, LoggedRow, Read, Write
 from usage.items import (
     Admit,
     Admitted,
@@ -84,7 +85,6 @@ _encode = msgspec.json.Encoder().encode
 class _Batch:
     """One `apply` at work: what was read, and what is to be written."""
 
-    door: Door
     books: Books
     keys: dict[UUID, _Key]
     stored: dict[tuple[UUID, str], _Stored]
@@ -95,15 +95,46 @@ class _Batch:
     late: dict[UUID, Settled] = field(default_factory=dict)
 
 
-def apply(door: Door, items: Sequence[Item], now: datetime | None = None) -> list[Result]:
-    """Apply ``items`` in order inside the transaction behind ``door``; one result each.
+#: A decision at work: it asks, and is sent the answers.
+Deciding = Generator[Ask, str | LoggedRow | None, list[Result]]
 
-    ``now`` stands in for the database's clock in tests. Raises psycopg.Error only; a refusal is a result.
+
+def decide(items: Sequence[Item], now: datetime | None = None) -> Deciding:
+    """Decide over ``items`` in order; one result each. Asks for the rows first and tells the changes last.
+
+    ``now`` stands in for the database's clock in tests. A refusal is a result, not an exception.
     """
-    batch = _read(door, items, now)
-    results = [_apply_one(batch, item) for item in items]
-    _write(batch)
+    batch = _batch((yield Read(_wanted(items, now))))
+    results = []
+    for item in items:
+        results.append((yield from _settle(batch, item)) if isinstance(item, Settle) else _apply_one(batch, item))
+    if changes := _changes(batch):
+        yield Write(changes)
     return results
+
+
+def apply(door: CursorDoor, items: Sequence[Item], now: datetime | None = None) -> list[Result]:
+    """`decide` inside the transaction behind ``door``. Raises psycopg.Error only."""
+    deciding = decide(items, now)
+    try:
+        ask = next(deciding)
+        while True:
+            ask = deciding.send(door.answer(ask))
+    except StopIteration as end:
+        results: list[Result] = end.value
+        return results
+
+
+async def apply_on_line(door: LineDoor, items: Sequence[Item]) -> list[Result]:
+    """`decide` in a transaction that the door's `commit` ends. Raises psycopg.Error only."""
+    deciding = decide(items)
+    try:
+        ask = next(deciding)
+        while True:
+            ask = deciding.send(await door.answer(ask))
+    except StopIteration as end:
+        results: list[Result] = end.value
+        return results
 
 
 def apply_now(item: Item, now: datetime | None = None) -> Result:
@@ -113,7 +144,7 @@ def apply_now(item: Item, now: datetime | None = None) -> Result:
         return apply(CursorDoor(connection.connection), [item], now)[0]
 
 
-def _read(door: Door, items: Sequence[Item], now: datetime | None) -> _Batch:
+def _wanted(items: Sequence[Item], now: datetime | None) -> str:
     held = [item for item in items if not isinstance(item, Record)]
     wanted: dict[str, Any] = {
         "now": now,
@@ -128,23 +159,25 @@ def _read(door: Door, items: Sequence[Item], now: datetime | None) -> _Batch:
         if isinstance(item, Admit) and item.claim is not None
     ]:
         wanted["claims"] = claims
-    rows = _rows.decode(door.read(_encode(wanted).decode()))
+    return _encode(wanted).decode()
+
+
+def _batch(answer: str | LoggedRow | None) -> _Batch:
+    assert isinstance(answer, str)
+    rows = _rows.decode(answer)
     return _Batch(
-        door=door,
         books=Books(rows.now, rows.month, rows.wallets, rows.lots, rows.holds, rows.meters),
         keys={key.id: key for key in rows.keys},
         stored={(each.scope_id, each.key_hash): each for each in rows.stored},
     )
 
 
-def _apply_one(batch: _Batch, item: Item) -> Result:
+def _apply_one(batch: _Batch, item: Admit | Extend | Void | Record) -> Result:
     match item:
         case Admit():
             return _admit(batch, item)
         case Extend():
             return _extend(batch, item)
-        case Settle():
-            return _settle(batch, item)
         case Void():
             return _void(batch, item)
         case Record():
@@ -237,7 +270,7 @@ def _extend(batch: _Batch, item: Extend) -> Result:
     return Extended(True)
 
 
-def _settle(batch: _Batch, item: Settle) -> Result:
+def _settle(batch: _Batch, item: Settle) -> Generator[Ask, str | LoggedRow | None, Result]:
     books, hold, row = batch.books, batch.books.holds.get(item.hold_id), item.log
     row.charged_microcredits = item.charge_microcredits
     if hold is not None and hold.state == "posted":
@@ -250,7 +283,8 @@ def _settle(batch: _Batch, item: Settle) -> Result:
         log_id = item.hold_id if hold is None else item.late_id
         if log_id in batch.late:
             return batch.late[log_id]
-        if earlier := batch.door.logged(log_id):
+        earlier = yield Logged(log_id)
+        if isinstance(earlier, tuple):
             return Settled(earlier[0], earlier[1], True)
         month = books.month if hold is None else hold.month
         books.charge(item.workspace_id, item.key_id, month, reference=item.hold_id, charge=item.charge_microcredits)
@@ -289,13 +323,12 @@ def _log(batch: _Batch, row: LogRow, log_id: UUID) -> None:
     batch.rows.append(row)
 
 
-def _write(batch: _Batch) -> None:
+def _changes(batch: _Batch) -> str:
     changes = batch.books.changes()
     for name in ("claims", "answers", "unclaimed", "rows"):
         if rows := getattr(batch, name):
             changes[name] = rows
-    if changes:
-        batch.door.write(_encode(changes).decode())
+    return _encode(changes).decode() if changes else ""
 
 
 def _key_gone() -> errors.ProductError:
