@@ -204,6 +204,22 @@ def charge(rates: Rates, usage: Usage | None = None, units: Units | None = None)
     )
 
 
+def together(charges: Collection[Charge]) -> Charge:
+    """Parts of one call that ran under several prices, as one charge: rounded once, over all of their lines.
+
+    Tiers are those of the first.
+    """
+    first, *_ = charges
+    lines = tuple(line for part in charges for line in part.lines)
+    return Charge(
+        amount_microcredits=round_half_up(sum(line.numerator for line in lines), TOKENS_PER_MTOK),
+        lines=lines,
+        above_input_tokens=first.above_input_tokens,
+        service_tier=first.service_tier,
+        unpriced=tuple(name for part in charges for name in part.unpriced),
+    )
+
+
 def ceiling(rates: Rates, input_tokens: int, output_tokens: int, service_tiers: Collection[str] = ()) -> int:
     """Microcredits that a call of at most these tokens can't exceed: what a reservation holds.
 

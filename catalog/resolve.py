@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from catalog.endpoints import PATHS
-from catalog.entries import ModelEntry, Snapshot
+from catalog.entries import ModelEntry, PriceEntry, Snapshot
 from catalog.pricing import blended
 from core.errors import InvalidRequest
 
@@ -21,9 +21,23 @@ def lookup(snapshot: Snapshot, name: str) -> ModelEntry | None:
     """The model that ``name`` means, whatever its endpoint, or None."""
     entry = snapshot.models.get(snapshot.aliases.get(name, name))
     if entry is None:
-        undated = _undated(name)
-        entry = snapshot.models.get(snapshot.aliases.get(undated, undated))
+        name = _undated(name)
+        entry = snapshot.models.get(snapshot.aliases.get(name, name))
     return entry
+
+
+def exact(snapshot: Snapshot, name: str) -> ModelEntry | None:
+    """The model of that very id, with or without a date; aliases don't count.
+
+    For models that a provider brings into a call by a name of its own: it is not ours to mean another one by it.
+    """
+    return snapshot.models.get(name) or snapshot.models.get(_undated(name))
+
+
+def price_of(snapshot: Snapshot, name: str) -> PriceEntry | None:
+    """The price of the model of that very id, None where there is no such model or no price."""
+    entry = exact(snapshot, name)
+    return entry.price if entry is not None else None
 
 
 def find(snapshot: Snapshot, name: str, endpoint: str) -> ModelEntry:
@@ -34,13 +48,13 @@ def find(snapshot: Snapshot, name: str, endpoint: str) -> ModelEntry:
     """
     entry = lookup(snapshot, name)
     if entry is None:
-        raise _refusal(snapshot, endpoint, f"The model '{_shown(name)}' does not exist.", "model_not_found")
+        raise _refusal(snapshot, endpoint, f"The model '{shown(name)}' does not exist.", "model_not_found")
     if endpoint not in entry.endpoints:
         right = " or ".join(PATHS[kind] for kind in entry.endpoints)
-        message = f"The model '{_shown(name)}' is not served at {PATHS[endpoint]}: call it at {right}."
+        message = f"The model '{shown(name)}' is not served at {PATHS[endpoint]}: call it at {right}."
         raise _refusal(snapshot, endpoint, message, "wrong_endpoint")
     if entry.price is None:
-        message = f"The model '{_shown(name)}' can't be called: it has no price yet."
+        message = f"The model '{shown(name)}' can't be called: it has no price yet."
         raise _refusal(snapshot, endpoint, message, "model_not_priced")
     return entry
 
@@ -56,7 +70,7 @@ def find_by_intent(snapshot: Snapshot, intent: str, endpoint: str) -> ModelEntry
     if not qualified:
         known = sorted({word for entry in offered for word in entry.intents})
         raise InvalidRequest(
-            f"No model is qualified for the intent '{_shown(intent)}' at {PATHS[endpoint]}.",
+            f"No model is qualified for the intent '{shown(intent)}' at {PATHS[endpoint]}.",
             param="intent",
             code="intent_not_found",
             extra={"available_intents": known},
@@ -84,7 +98,7 @@ def _undated(name: str) -> str:
     return match["name"] if match else name
 
 
-def _shown(name: str) -> str:
+def shown(name: str) -> str:
     """The caller's word as it may stand in a message: one line, not endless."""
     printable = "".join(letter if letter.isprintable() else "?" for letter in name)
     return printable if len(printable) <= _MESSAGE_NAME_LENGTH else printable[:_MESSAGE_NAME_LENGTH] + "…"

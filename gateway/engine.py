@@ -14,7 +14,7 @@ from core import money, secrets
 from core.errors import Conflict, InternalError, InvalidRequest, Overloaded, ProductError, RateLimited
 from gateway.adapters import ADAPTERS
 from gateway.dialects.base import Call, Dialect
-from gateway.meter import Meter, PriceOf
+from gateway.meter import Meter
 from gateway.pump import Ticket, WholeRun
 from gateway.request import Answer, GatewayRequest, RawHeaders, StreamAnswer
 from gateway.runtime import Runtime
@@ -44,12 +44,13 @@ async def serve(request: GatewayRequest, dialect: Dialect) -> Answer | StreamAns
     key.check_model(entry.slug)
     _check_service_tier(call, entry)
     _check_server_tools(call, entry)
-    price_of = partial(resolve.price_of, runtime.catalog.snapshot)
-    _check_other_models(request, call, price_of)
+    if call.other_models:
+        _check_other_models(request, call)
     name = replay.presented(request.raw_headers)
     hashes = None
     if name is not None:
         hashes = await _heavy(runtime, call, replay.hashes, name, "POST", request.path, call.body)
+    price_of = partial(resolve.price_of, runtime.catalog.snapshot)
     meter = await _heavy(runtime, call, Meter.of, call, entry, runtime.limits, price_of)
     admission = await _admit(request, call, entry, meter, hashes)
     if isinstance(admission, Replay):
@@ -149,17 +150,19 @@ def _check_server_tools(call: Call, entry: ModelEntry) -> None:
             )
 
 
-def _check_other_models(request: GatewayRequest, call: Call, price_of: PriceOf) -> None:
+def _check_other_models(request: GatewayRequest, call: Call) -> None:
     """Models that the caller brings in by name: each needs a price, and the key must allow it."""
+    snapshot = request.runtime.catalog.snapshot
     for name, param in call.other_models:
-        if price_of(name) is None:
+        other = resolve.exact(snapshot, name)
+        if other is None or other.price is None:
             raise InvalidRequest(
                 f"The model '{resolve.shown(name)}' can't be brought in here: it has no price.",
                 param=param,
                 code="model_not_priced",
-                extra={"available_models": list(request.runtime.catalog.snapshot.available(call.kind))},
+                extra={"available_models": list(snapshot.available(call.kind))},
             )
-        request.key.check_model(resolve.undated(name))
+        request.key.check_model(other.slug)
 
 
 async def _admit(

@@ -103,6 +103,7 @@ class Exchange:
         call, target = self._call, entry.target
         try:
             request: UpstreamRequest = adapter.build_request(target, call.fields, stream=call.stream)
+            request = call.forwarded.onto(request)
             self.sent = True
             response = await self._pool.send(request, timeouts)
         except ValueError:

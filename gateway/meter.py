@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 from uuid import UUID
@@ -12,6 +13,12 @@ from gateway.dialects.base import Call
 from gateway.limits import Limits
 from upstreams import estimate
 from upstreams.wire import Usage
+
+PriceOf = Callable[[str], PriceEntry | None]
+
+
+def _unknown(_: str) -> PriceEntry | None:
+    return None
 
 
 class Meter:
@@ -25,6 +32,7 @@ class Meter:
         "_body",
         "_dearest",
         "_input_tokens",
+        "_price_of",
         "_rates",
         "_step",
         "ceiling_tokens",
@@ -32,10 +40,23 @@ class Meter:
         "price_id",
     )
 
-    def __init__(self, call: Call, price: PriceEntry, input_tokens: int, ceiling_tokens: int, step_tokens: int) -> None:
+    def __init__(
+        self,
+        call: Call,
+        price: PriceEntry,
+        input_tokens: int,
+        ceiling_tokens: int,
+        step_tokens: int,
+        price_of: PriceOf = _unknown,
+    ) -> None:
         self._rates = price.rates
+        self._price_of = price_of
         self.price_id = price.id
         self._dearest = _dearest(price, input_tokens, call.service_tier)
+        for name, _ in call.other_models:
+            if other := price_of(name):
+                dearest_input, dearest_output = _dearest(other, input_tokens, call.service_tier)
+                self._dearest = max(self._dearest[0], dearest_input), max(self._dearest[1], dearest_output)
         self._input_tokens = input_tokens
         self._body = call.body
         self._step = step_tokens
@@ -44,11 +65,15 @@ class Meter:
         self.granted_tokens = min(ceiling_tokens, step_tokens) if call.stream else ceiling_tokens
 
     @classmethod
-    def of(cls, call: Call, entry: ModelEntry, limits: Limits) -> Meter:
-        """The meter of a call to a priced model. Weighs the body, which takes a while for megabytes."""
+    def of(cls, call: Call, entry: ModelEntry, limits: Limits, price_of: PriceOf = _unknown) -> Meter:
+        """The meter of a call to a priced model. Weighs the body, which takes a while for megabytes.
+
+        ``price_of`` knows the prices of other models that the provider may bring in.
+        """
         assert entry.price is not None
         input_tokens = estimate.ceiling_input_tokens(call.body)
-        return cls(call, entry.price, input_tokens, output_ceiling(call, entry, limits), limits.step_output_tokens)
+        ceiling = output_ceiling(call, entry, limits)
+        return cls(call, entry.price, input_tokens, ceiling, limits.step_output_tokens, price_of)
 
     @property
     def reserved_microcredits(self) -> int:
@@ -75,8 +100,18 @@ class Meter:
         return estimate.estimate_input_tokens(self._body)
 
     def charge(self, usage: Usage) -> pricing.Charge:
-        """What the usage costs."""
-        return pricing.charge(self._rates, usage)
+        """What the usage costs. What ran on another model costs that one's price, or ours where it has none."""
+        if not usage.elsewhere and not usage.model:
+            return pricing.charge(self._rates, usage)
+        parts = [(usage.model, _rest_of(usage)), *usage.elsewhere]
+        return pricing.together([self._part(name, part) for name, part in parts])
+
+    def _part(self, model: str, usage: Usage) -> pricing.Charge:
+        price = self._price_of(model) if model else None
+        charge = pricing.charge(price.rates if price is not None else self._rates, usage)
+        if model and price is None:
+            return replace(charge, unpriced=(*charge.unpriced, f"model:{model}"))
+        return charge
 
     def saved_microcredits(self, usage: Usage, charged_microcredits: int) -> int:
         """What the prompt cache saved: the same tokens at the full input rate, less the charge. Never negative."""
@@ -84,6 +119,20 @@ class Meter:
             return 0
         uncached = replace(usage, cached_input_tokens=0, cache_write_5m_tokens=0, cache_write_1h_tokens=0)
         return max(0, self.charge(uncached).amount_microcredits - charged_microcredits)
+
+
+def _rest_of(usage: Usage) -> Usage:
+    """``usage`` without its parts that ran elsewhere."""
+    parts = [part for _, part in usage.elsewhere]
+    return replace(
+        usage,
+        input_tokens=usage.input_tokens - sum(part.input_tokens for part in parts),
+        cached_input_tokens=usage.cached_input_tokens - sum(part.cached_input_tokens for part in parts),
+        cache_write_5m_tokens=usage.cache_write_5m_tokens - sum(part.cache_write_5m_tokens for part in parts),
+        cache_write_1h_tokens=usage.cache_write_1h_tokens - sum(part.cache_write_1h_tokens for part in parts),
+        output_tokens=usage.output_tokens - sum(part.output_tokens for part in parts),
+        elsewhere=(),
+    )
 
 
 _known_dearest: dict[tuple[UUID, str | None, int], tuple[int, int]] = {}

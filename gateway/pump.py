@@ -17,7 +17,7 @@ from uuid import UUID
 from catalog.entries import ModelEntry, TargetEntry
 from core import clock
 from core.errors import InternalError, ProductError
-from gateway.dialects.base import Call, Dialect
+from gateway.dialects.base import Call, Dialect, Receipt
 from gateway.exchange import Exchange
 from gateway.failover import Trail
 from gateway.meter import Meter
@@ -25,7 +25,7 @@ from gateway.runtime import Runtime, shutting_down
 from idempotency import replay
 from idempotency.replay import Hashes
 from keys.auth import KeyFacts
-from upstreams.wire import Usage
+from upstreams.wire import Target, Usage
 from usage.items import Answer, LogRow, Settle, Void
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,12 @@ class Whole:
     entry: TargetEntry
     attempts: int
     body: bytes = field(repr=False)
-    charged_microcredits: int
+    receipt: Receipt
+
+
+def _name_of(target: Target) -> str:
+    """A target in one word, for the log and for receipts."""
+    return f"{target.provider}/{target.region}/{target.upstream_model}"[:254]
 
 
 class Run:
@@ -103,18 +108,31 @@ class Run:
         )  # fmt: skip
         return InternalError("Something went wrong on our side.")
 
-    async def _settle(self, usage: Usage, status: int, error_type: str = "", answer: Answer | None = None) -> int:
-        """Charge and log; durable when this returns, unless that took too long: then it goes on by itself."""
-        ticket = self.ticket
+    def _receipt(self, usage: Usage) -> Receipt:
+        """What the call costs."""
+        ticket, last = self.ticket, self.trail.last
         charge = ticket.meter.charge(usage)
         if charge.unpriced:
             logger.warning("used without a price", extra={"model": ticket.entry.slug, "unpriced": charge.unpriced})
-        row = self._row(usage, status, error_type)
-        row.saved_microcredits = ticket.meter.saved_microcredits(usage, charge.amount_microcredits)
-        key = ticket.key
-        settle = Settle(ticket.request_id, key.workspace_id, key.id, charge.amount_microcredits, row, answer)
-        await self._runtime.write(settle)
-        return charge.amount_microcredits
+        return Receipt(
+            request_id=ticket.request_id,
+            model=ticket.entry.slug,
+            provider=last.target.provider if last is not None else "",
+            target=_name_of(last.target) if last is not None else "",
+            attempts=self.trail.attempts,
+            sandbox=last is not None and last.sandbox,
+            usage=usage,
+            charged_microcredits=charge.amount_microcredits,
+            saved_microcredits=ticket.meter.saved_microcredits(usage, charge.amount_microcredits),
+        )
+
+    async def _settle(self, receipt: Receipt, status: int, error_type: str = "", answer: Answer | None = None) -> None:
+        """Charge and log; durable when this returns, unless that took too long: then it goes on by itself."""
+        key = self.ticket.key
+        row = self._row(receipt.usage, status, error_type)
+        row.saved_microcredits = receipt.saved_microcredits
+        charged = receipt.charged_microcredits
+        await self._runtime.write(Settle(receipt.request_id, key.workspace_id, key.id, charged, row, answer))
 
     async def _void(self, error: ProductError) -> None:
         """Nothing was served: the hold goes back, the log tells why."""
@@ -137,7 +155,7 @@ class Run:
             key_id=key.id,
             key_name=key.name,
             provider=target.provider if target is not None else "",
-            target=f"{target.provider}/{target.region}/{target.upstream_model}"[:254] if target is not None else "",
+            target=_name_of(target) if target is not None else "",
             attempts=self.trail.attempts,
             error_type=error_type,
             stream=ticket.call.stream,
@@ -185,11 +203,14 @@ class WholeRun(Run):
         )
         self._ending = True
         self._first_at = clock.monotonic()
+        receipt, body = self._receipt(completed.usage), completed.body
+        if ticket.call.receipts is not None:
+            body = ticket.call.receipts.in_answer(body, receipt)
         answer = None
         if ticket.hashes is not None:
-            answer = Answer(200, "application/json", await asyncio.to_thread(replay.seal, completed.body))
-        charged = await self._settle(completed.usage, 200, answer=answer)
-        return Whole(completed.entry, self.trail.attempts, completed.body, charged)
+            answer = Answer(200, "application/json", await asyncio.to_thread(replay.seal, body))
+        await self._settle(receipt, 200, answer=answer)
+        return Whole(completed.entry, self.trail.attempts, body, receipt)
 
     async def _fail(self, error: ProductError) -> None:
         self._ending = True

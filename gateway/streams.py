@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
 from core import clock
 from core.errors import ProductError
+from gateway.dialects.base import Receipt
 from gateway.exchange import Opened
 from gateway.failover import CALLER_LEFT_STATUS, CallerLeft, cut_short
 from gateway.growth import Growth, OutOfCredits
@@ -156,21 +157,22 @@ class StreamRun(Run):
         usage = relay.billable_usage(meter.input_estimate() if relay.usage is None else 0)
         if stopped:
             usage = replace(usage, output_tokens=self._delivered_tokens, estimated=True)
+        receipt = self._receipt(usage)
         answer = Answer(200, "text/event-stream", None) if ticket.hashes is not None else None
         if error is not None:
             opened.response.close()
             status, kind = (200, "") if isinstance(error, CallerLeft) else (error.status, error.type)
-            await self._settle(usage, status, kind, answer)
+            await self._settle(receipt, status, kind, answer)
             if not isinstance(error, CallerLeft):
                 self.pipe.offer(ticket.dialect.error_frame(error, ticket.request_id, relay.identity))
         elif stopped:
             opened.response.close()
-            await self._settle(usage, 200, "insufficient_credits", answer)
+            await self._settle(receipt, 200, "insufficient_credits", answer)
             frames = ticket.dialect.stop_frames(relay.identity, ticket.call, usage, _OUT_OF_CREDITS)
-            self.pipe.offer(b"".join(frames))
+            self.pipe.offer(b"".join(self._told(frames, receipt)))
         else:
-            await self._settle(usage, 200, answer=answer)
-            self.pipe.offer(b"".join(relay.close(usage if relay.usage is None else None)))
+            await self._settle(receipt, 200, answer=answer)
+            self.pipe.offer(b"".join(self._told(relay.close(usage if relay.usage is None else None), receipt)))
         self.pipe.end()
         await self._read_last_bytes(opened)
 
@@ -180,12 +182,17 @@ class StreamRun(Run):
         if isinstance(error, CallerLeft) and self._exchange.sent:
             usage = Usage(input_tokens=ticket.meter.input_estimate(), estimated=True)
             answer = Answer(200, "text/event-stream", None) if ticket.hashes is not None else None
-            await self._settle(usage, CALLER_LEFT_STATUS, error.type, answer)
+            await self._settle(self._receipt(usage), CALLER_LEFT_STATUS, error.type, answer)
             return
         await self._void(error)
         if not self.pipe.fail(error):
             self.pipe.offer(ticket.dialect.error_frame(error, ticket.request_id))
             self.pipe.end()
+
+    def _told(self, end: Sequence[bytes], receipt: Receipt) -> Sequence[bytes]:
+        """The end of the stream with what it cost in it, where the format has a place for that."""
+        receipts = self.ticket.call.receipts
+        return receipts.in_stream(end, receipt) if receipts is not None else end
 
     async def _read_last_bytes(self, opened: Opened) -> None:
         """A connection that was read to its end can serve the next call."""

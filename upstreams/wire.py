@@ -81,10 +81,15 @@ class Forwarded:
 
     def onto(self, request: UpstreamRequest) -> UpstreamRequest:
         """``request`` with these headers behind its own, and with the query behind its own."""
+        if not self.headers and not self.query:
+            return request
         path = request.path
         if self.query:
             path += ("&" if "?" in path else "?") + self.query
         return replace(request, path=path, headers=(*request.headers, *self.headers))
+
+
+NOTHING_FORWARDED = Forwarded()
 
 
 @dataclass(frozen=True, slots=True)

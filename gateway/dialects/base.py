@@ -11,12 +11,43 @@ from uuid import UUID
 import msgspec
 
 from core.errors import InvalidRequest, ProductError
-from upstreams.wire import Usage
+from upstreams.wire import NOTHING_FORWARDED, Forwarded, Usage
 
 Fields = dict[str, msgspec.Raw]
 
 #: The identity of a stream whose upstream has sent nothing yet.
 NOTHING_SENT: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a call cost and who served it, settled to the microcredit. ``target`` reads as it does in the log."""
+
+    request_id: UUID
+    model: str
+    provider: str
+    target: str
+    attempts: int
+    sandbox: bool
+    usage: Usage
+    charged_microcredits: int
+    saved_microcredits: int
+
+
+class ReceiptWriter(Protocol):
+    """How a format tells a caller what the call cost."""
+
+    def in_answer(self, body: bytes, receipt: Receipt) -> bytes:
+        """A whole answer with the receipt in it."""
+        ...
+
+    def in_stream(self, end: Sequence[bytes], receipt: Receipt) -> Sequence[bytes]:
+        """The last events of a stream with the receipt in them."""
+        ...
+
+    def headers(self, usage: Usage, saved_microcredits: int | None) -> list[tuple[bytes, bytes]]:
+        """Headers about what a prompt cache had a part in. Of a stream only its beginning is known: None is saved."""
+        ...
 
 
 @dataclass(slots=True)
@@ -42,6 +73,14 @@ class Call:
     server_tools: tuple[tuple[str, str], ...] = ()
     #: Whether a caller who asked for no stream takes one from an upstream that always streams.
     takes_events: bool = False
+    #: Other models that may take part: their name as it goes upstream, and the member that brings them in.
+    other_models: tuple[tuple[str, str], ...] = ()
+    #: The member that asks for ``service_tier``.
+    service_tier_param: str = "service_tier"
+    #: What of the caller's headers and query goes upstream.
+    forwarded: Forwarded = NOTHING_FORWARDED
+    #: Tells inside the answer what it cost; None where the format has no place for that.
+    receipts: ReceiptWriter | None = None
 
 
 class Dialect(Protocol):
