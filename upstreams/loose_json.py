@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+
+_Fields = dict[str, msgspec.Raw]
 
 
 def decode(data: bytes) -> Any:
@@ -25,3 +28,15 @@ def encode(value: Any) -> bytes:
         return msgspec.json.encode(value)
     except ValueError:  # a lone surrogate: only an escape can carry it
         return json.dumps(value, separators=(",", ":")).encode()
+
+
+def with_members(data: bytes, members: Mapping[str, Any]) -> bytes:
+    """The JSON object ``data`` with these members; all its others keep their bytes. Raises ValueError for no object."""
+    added = {name: msgspec.Raw(encode(value)) for name, value in members.items()}
+    try:
+        return msgspec.json.encode({**msgspec.json.decode(data, type=_Fields), **added})
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        value = decode(data)
+        if not isinstance(value, dict):
+            raise ValueError("this is no JSON object") from None
+        return encode({**value, **members})

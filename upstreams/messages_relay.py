@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import msgspec
-
 from upstreams import classify, loose_json, sse
 from upstreams.chat_relay import HELD_LIMIT_EVENTS, PREFACE_LIMIT_BYTES
 from upstreams.errors import BadAnswer, UpstreamError
@@ -18,7 +16,6 @@ from upstreams.wire import Usage
 
 STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 
-_Fields = dict[str, msgspec.Raw]
 # What stands in every event that needs a look. Inside texts quotes are escaped, so that these never match there.
 _TELLING = (b'"message_', b'"error"', b"[DONE]")
 _BLOCK_EVENT = b'"content_block_st'
@@ -251,12 +248,7 @@ TEXT_MEMBERS = text_members("text", "partial_json", "thinking", "content")
 
 def with_members(event: bytes, members: Mapping[str, Any]) -> bytes:
     """The event with these members at the top level of its data; all its other members keep their bytes."""
-    data = sse.data_of(event) or b"{}"
-    added = {name: msgspec.Raw(loose_json.encode(value)) for name, value in members.items()}
-    try:
-        changed = msgspec.json.encode({**msgspec.json.decode(data, type=_Fields), **added})
-    except (msgspec.DecodeError, msgspec.ValidationError):
-        changed = loose_json.encode({**loose_json.decode(data), **members})
+    changed = loose_json.with_members(sse.data_of(event) or b"{}", members)
     return sse.with_data(event, changed.replace(b"\r", b" ").replace(b"\n", b" "))
 
 

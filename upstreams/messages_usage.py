@@ -14,7 +14,7 @@ JsonObject = dict[str, Any]
 #: Iterations that the top level of a usage block counts already; whatever else ran comes on top of it.
 _COUNTED_ABOVE = frozenset({"message", "fallback_message"})
 #: What the provider calls a region when it names none.
-_NO_REGION = frozenset({"", "global", "not_available"})
+NO_REGION = frozenset({"", "global", "not_available"})
 #: The name under which an answer that ran code in a container is priced: the provider reports no time of use.
 CODE_EXECUTION = "code_execution"
 
@@ -104,7 +104,7 @@ def _tier(block: JsonObject) -> str | None:
     if speed not in ("", "standard"):
         return speed
     region = _text(block, "inference_geo")
-    if region not in _NO_REGION:
+    if region not in NO_REGION:
         return tier_of_region(region)
     return _text(block, "service_tier") or None
 
