@@ -8,7 +8,7 @@ read everything that the calls before it wrote.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -31,6 +31,14 @@ _list_decoder = msgspec.json.Decoder(_Raws)
 _object_decoder = msgspec.json.Decoder(Fields)
 
 
+class Placed(NamedTuple):
+    """A request with ``breakpoints`` set in it; ``own``: it came with some and was left as it is."""
+
+    fields: Fields
+    breakpoints: int
+    own: bool = False
+
+
 class _Block(msgspec.Struct):
     """Where a breakpoint can hide: on the block, on blocks in it, on blocks of a document's source."""
 
@@ -47,24 +55,24 @@ class _Unreadable(Exception):
     """The request is not built as the format wants it: for the provider to say, not for us to change."""
 
 
-def place(fields: Fields) -> tuple[Fields, int]:
-    """The members of a messages request with breakpoints set, and how many were.
+def place(fields: Fields) -> Placed:
+    """The members of a messages request with breakpoints set.
 
     A request that bears one of its own anywhere is left as it is, and so is one that can't be read. What is changed is
     only the block that a breakpoint stands on; everything beside it keeps its bytes.
     """
     try:
-        if bears_own(fields):
-            return fields, 0
+        if _bears_own(fields):
+            return Placed(fields, 0, own=True)
         changed = dict(_breakpoints(fields))
     except _Unreadable:
-        return fields, 0
-    placed = sum(count for _, count in changed.values())
-    assert placed <= MOST_BREAKPOINTS
-    return {**fields, **{name: raw for name, (raw, _) in changed.items()}}, placed
+        return Placed(fields, 0)
+    breakpoints = sum(count for _, count in changed.values())
+    assert breakpoints <= MOST_BREAKPOINTS
+    return Placed({**fields, **{name: raw for name, (raw, _) in changed.items()}}, breakpoints)
 
 
-def bears_own(fields: Fields) -> bool:
+def _bears_own(fields: Fields) -> bool:
     """Whether the request bears a breakpoint anywhere."""
     if bytes(fields.get(_CONTROL, b"")) not in _NOTHING:
         return True

@@ -45,12 +45,11 @@ class AnthropicMessages:
         tier, param = _service_tier(fields)
         call.service_tier, call.service_tier_param = tier, param
         call.server_tools, call.other_models = messages_tools.wanted(fields, body)
-        mode = _cache_mode(fields)
-        placed = 0
+        mode, breakpoints = _cache_mode(fields), 0
         if mode == "auto":
-            call.fields, placed = cache.place(fields)
-            mode = "auto" if placed else "own" if cache.bears_own(fields) else "auto"
-        call.receipts = Receipts(mode, placed)
+            call.fields, breakpoints, own = cache.place(fields)
+            mode = "own" if own else mode
+        call.receipts = Receipts(mode, breakpoints)
         _drop_own(call.fields)
         return call
 
@@ -204,10 +203,8 @@ def _ceiling(fields: Fields) -> int:
     """``max_tokens``, which the format wants; 0 only fills the cache. A fallback may name a larger one of its own."""
     value = base.member(fields, "max_tokens")
     if value is None:
-        raise InvalidRequest(
-            "The member max_tokens is missing: name the most tokens to answer with.", param="max_tokens"
-        )
-    ceilings = [value, *messages_tools.fallback_ceilings(fields)]
+        raise InvalidRequest("The member max_tokens is missing: name the most tokens to answer.", param="max_tokens")
+    ceilings: list[int] = [value, *messages_tools.fallback_ceilings(fields)]
     for ceiling in ceilings:
         if isinstance(ceiling, bool) or not isinstance(ceiling, int) or not 0 <= ceiling <= MOST_OUTPUT_TOKENS:
             raise InvalidRequest(f"max_tokens must be a whole number up to {MOST_OUTPUT_TOKENS}.", param="max_tokens")

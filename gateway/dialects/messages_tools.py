@@ -36,15 +36,15 @@ class _Tool(msgspec.Struct):
     model: Any = None
 
 
-class _Definition(msgspec.Struct):
-    """A tool that is defined in the middle of a conversation."""
+class _Addition(msgspec.Struct):
+    """A tool that is added in the middle of a conversation: a reference, or a definition of its own."""
 
-    type: Any = None
     definition: _Tool | None = None
 
 
 class _Block(msgspec.Struct):
-    tool: _Definition | None = None
+    type: Any = None
+    tool: msgspec.Raw = msgspec.Raw()
 
 
 class _Message(msgspec.Struct):
@@ -60,6 +60,7 @@ class _Fallback(msgspec.Struct):
 _tools_decoder = msgspec.json.Decoder(list[_Tool] | None)
 _messages_decoder = msgspec.json.Decoder(list[_Message])
 _blocks_decoder = msgspec.json.Decoder(list[_Block])
+_addition_decoder = msgspec.json.Decoder(_Addition)
 _fallbacks_decoder = msgspec.json.Decoder(list[_Fallback] | None)
 
 
@@ -97,7 +98,7 @@ def _tools(fields: Fields, body: bytes) -> Iterator[tuple[_Tool, str]]:
         for index, tool in enumerate(tools or ()):
             yield tool, f"tools[{index}]"
     # An escape could spell the word in another way.
-    if b"tool_definition" in body or b"tool\\u00" in body or b"\\u0074ool" in body:
+    if b"tool_addition" in body or b"\\u00" in body:
         yield from _defined_inside(fields)
 
 
@@ -108,8 +109,8 @@ def _defined_inside(fields: Fields) -> Iterator[tuple[_Tool, str]]:
             if bytes(memoryview(message.content)[:64]).lstrip()[:1] != b"[":
                 continue
             for block in _blocks_decoder.decode(message.content):
-                if block.tool is not None and block.tool.definition is not None:
-                    yield block.tool.definition, f"messages[{index}]"
+                if block.type == "tool_addition" and (added := _addition_decoder.decode(block.tool)).definition:
+                    yield added.definition, f"messages[{index}]"
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise InvalidRequest("messages hold a tool that can't be read.", param="messages") from None
 
