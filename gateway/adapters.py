@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from upstreams import chat_collect, openai
+from upstreams import anthropic, chat_collect, messages_collect, openai
 from upstreams.errors import UpstreamError
 from upstreams.wire import Target, UpstreamRequest, Usage
 
@@ -53,6 +53,22 @@ class OpenRelay(Protocol):
     def __call__(self, *, client_wants_usage: bool, choices: int, secret: str, known: bytes) -> Relay: ...
 
 
+class BuildCount(Protocol):
+    def __call__(self, target: Target, fields: Mapping[str, msgspec.Raw]) -> UpstreamRequest: ...
+
+
+class CheckCount(Protocol):
+    def __call__(self, body: bytes, *, secret: str, known: bytes) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How a target is asked to count a prompt's tokens; ``check`` raises UpstreamError for what is no such answer."""
+
+    build_request: BuildCount
+    check: CheckCount
+
+
 @dataclass(frozen=True, slots=True)
 class Adapter:
     """The few functions by which one wire format is spoken to a provider. All pure."""
@@ -62,6 +78,8 @@ class Adapter:
     collect: Collect
     as_stream: Callable[[bytes], bytes]
     relay: OpenRelay
+    #: None where the format has no way to count without answering.
+    count: Count | None = None
 
 
 ADAPTERS: Final[Mapping[tuple[str, str], Adapter]] = {
@@ -71,5 +89,21 @@ ADAPTERS: Final[Mapping[tuple[str, str], Adapter]] = {
         collect=chat_collect.collect,
         as_stream=chat_collect.as_stream,
         relay=openai.Relay,
+    ),
+    ("messages", "anthropic"): Adapter(
+        build_request=anthropic.build_request,
+        complete=anthropic.complete,
+        collect=messages_collect.collect,
+        as_stream=messages_collect.as_stream,
+        relay=anthropic.Relay,
+        count=Count(anthropic.count_request, anthropic.counted),
+    ),
+    ("messages", "openai"): Adapter(
+        build_request=anthropic.build_bearer_request,
+        complete=anthropic.complete,
+        collect=messages_collect.collect,
+        as_stream=messages_collect.as_stream,
+        relay=anthropic.Relay,
+        count=Count(anthropic.count_bearer_request, anthropic.counted),
     ),
 }

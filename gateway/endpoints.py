@@ -29,6 +29,8 @@ class Endpoint:
     key_in_query: bool = False
     #: Methods that are answered without a key although the others need one.
     keyless_methods: frozenset[str] = frozenset()
+    #: A second header that bears the request's id, where a format's clients look for it under another name.
+    id_header: bytes = b""
 
 
 #: For addresses that nothing answers at.
@@ -42,9 +44,11 @@ def endpoint(
     needs_key: bool = True,
     key_in_query: bool = False,
     keyless_methods: tuple[str, ...] = (),
+    id_header: bytes = b"",
 ) -> Callable[[View], Callable[..., Any]]:
     """Declares a gateway view."""
-    declared = Endpoint(frozenset(methods), kind, dialect, needs_key, key_in_query, frozenset(keyless_methods))
+    keyless = frozenset(keyless_methods)
+    declared = Endpoint(frozenset(methods), kind, dialect, needs_key, key_in_query, keyless, id_header)
 
     def mark(view: View) -> Callable[..., Any]:
         setattr(view, _ATTRIBUTE, declared)

@@ -39,7 +39,7 @@ async def serve(request: GatewayRequest, dialect: Dialect) -> Answer | StreamAns
     if problem is not None:
         raise problem
     assert call is not None
-    entry, chain = _resolve(runtime.catalog.snapshot, call)
+    entry, chain = resolve_chain(runtime.catalog.snapshot, call)
     request.model = entry.slug
     key.check_model(entry.slug)
     _check_service_tier(call, entry)
@@ -113,7 +113,8 @@ async def _parse(request: GatewayRequest, dialect: Dialect) -> tuple[Call | None
     return call, None
 
 
-def _resolve(snapshot: Snapshot, call: Call) -> tuple[ModelEntry, list[TargetEntry]]:
+def resolve_chain(snapshot: Snapshot, call: Call) -> tuple[ModelEntry, list[TargetEntry]]:
+    """The model that is called, and the targets that speak its format. Raises InvalidRequest and Overloaded."""
     if call.model:
         entry = resolve.find(snapshot, call.model, call.kind)
     else:
@@ -194,7 +195,7 @@ async def _admit(
 
 async def _whole(run: WholeRun) -> Answer:
     whole = await run.answer
-    headers = _served(run.ticket.entry, whole.entry, whole.attempts)
+    headers = served_headers(run.ticket.entry, whole.entry, whole.attempts)
     headers.append((b"x-hypereal-credits", str(money.credits(whole.receipt.charged_microcredits)).encode()))
     if (receipts := run.ticket.call.receipts) is not None:
         headers += receipts.headers(whole.receipt.usage, whole.receipt.saved_microcredits)
@@ -205,7 +206,7 @@ def _stream(run: StreamRun) -> StreamAnswer:
     def headers() -> RawHeaders:
         if run.opened is None:  # only a keep-alive so far
             return [(b"x-hypereal-model", run.ticket.entry.slug.encode("latin-1"))]
-        served = _served(run.ticket.entry, run.opened.entry, run.trail.attempts)
+        served = served_headers(run.ticket.entry, run.opened.entry, run.trail.attempts)
         usage, receipts = run.opened.relay.usage, run.ticket.call.receipts
         if usage is not None and receipts is not None:
             served += receipts.headers(usage, None)
@@ -214,7 +215,8 @@ def _stream(run: StreamRun) -> StreamAnswer:
     return StreamAnswer(run.pipe, headers, run.ticket.dialect.stream_content_type, run.caller_left)
 
 
-def _served(model: ModelEntry, entry: TargetEntry, attempts: int) -> RawHeaders:
+def served_headers(model: ModelEntry, entry: TargetEntry, attempts: int) -> RawHeaders:
+    """Which model, provider and attempt served."""
     headers = [
         (b"x-hypereal-provider", entry.target.provider.encode("latin-1")),
         (b"x-hypereal-model", model.slug.encode("latin-1")),

@@ -71,6 +71,7 @@ class GatewayHandler(ASGIHandler):
         try:
             try:
                 view, arguments, declared = self._route(request)
+                request.id_header = declared.id_header
                 answer: Response | None = self._without_a_body(request, declared)
                 if answer is None:
                     standing = request.runtime = runtime.running() or await runtime.ensure()
@@ -215,8 +216,12 @@ class GatewayHandler(ASGIHandler):
         if content_type is not None:
             headers.append((b"content-type", content_type))
         headers += own
-        if not any(name == b"x-request-id" for name, _ in own):
-            headers.append((b"x-request-id", str(request.id).encode()))
+        request_id = next((value for name, value in own if name == b"x-request-id"), b"")
+        if not request_id:
+            request_id = str(request.id).encode()
+            headers.append((b"x-request-id", request_id))
+        if request.id_header:
+            headers.append((request.id_header, request_id))
         if request.allowance is not None:
             headers += request.allowance.headers()
         if b"origin" in request.raw_headers:

@@ -51,6 +51,8 @@ class GatewayRequest(HttpRequest):
         self.allowance: Allowance | None = None
         self.authenticated = False
         self.body_reader: BodyReader | None = None
+        #: A second header for ``id``, by the format of the endpoint.
+        self.id_header = b""
         #: Whether the log already has, or will have, a row for this call.
         self.logged = False
         #: What is known of the call by now, for the log row of a refusal.

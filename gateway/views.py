@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from catalog import listing
 from core.errors import InvalidRequest, NotFound, UpgradeRequired
-from gateway import engine
-from gateway.dialects import openai_chat
+from gateway import engine, free
+from gateway.dialects import anthropic_messages, openai_chat
 from gateway.endpoints import endpoint
 from gateway.request import Answer, GatewayRequest, StreamAnswer
 
@@ -16,6 +16,19 @@ _ANTHROPIC = b"anthropic-version"
 async def chat_completions(request: GatewayRequest) -> Answer | StreamAnswer:
     """``POST /chat/completions``"""
     return await engine.serve(request, openai_chat.DIALECT)
+
+
+@endpoint("POST", kind=anthropic_messages.DIALECT.kind, dialect=anthropic_messages.DIALECT, id_header=b"request-id")
+async def messages(request: GatewayRequest) -> Answer | StreamAnswer:
+    """``POST /messages``"""
+    return await engine.serve(request, anthropic_messages.dialect_for(request.scope["headers"], request.query))
+
+
+@endpoint("POST", dialect=anthropic_messages.DIALECT, id_header=b"request-id")
+async def count_tokens(request: GatewayRequest) -> Answer:
+    """``POST /messages/count_tokens``"""
+    dialect = anthropic_messages.dialect_for(request.scope["headers"], request.query)
+    return await free.count_tokens(request, dialect.parse_count(request.body))
 
 
 @endpoint("GET")

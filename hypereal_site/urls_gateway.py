@@ -8,6 +8,8 @@ from gateway import views
 
 urlpatterns = [
     path("chat/completions", views.chat_completions),
+    path("messages", views.messages),
+    path("messages/count_tokens", views.count_tokens),
     path("models", views.models),
     path("models/<path:name>", views.model),
     path("responses", views.responses_socket),

@@ -15,7 +15,15 @@ from upstreams.messages_relay import TEXT_MEMBERS, Relay
 from upstreams.messages_usage import read_usage
 from upstreams.wire import Headers, Target, UpstreamRequest, Usage, split_base_url
 
-__all__ = ["Relay", "build_bearer_request", "build_request", "complete", "count_request", "counted"]
+__all__ = [
+    "Relay",
+    "build_bearer_request",
+    "build_request",
+    "complete",
+    "count_bearer_request",
+    "count_request",
+    "counted",
+]
 
 _COMMON: Headers = (
     ("content-type", "application/json"),
@@ -80,6 +88,9 @@ def count_request(
 ) -> UpstreamRequest:
     """The request that counts a prompt's tokens and answers nothing. Raises ValueError as `build_request` does."""
     return build_request(target, fields, stream=False, path="/messages/count_tokens", key_header=key_header)
+
+
+count_bearer_request = partial(count_request, key_header="authorization")
 
 
 def complete(body: bytes, *, input_estimate: int = 0, secret: str = "", known: bytes = b"") -> Usage:

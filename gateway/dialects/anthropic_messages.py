@@ -27,7 +27,7 @@ _LAST_EVENT: Final = b'"message_delta"'
 
 
 class AnthropicMessages:
-    """The dialect of ``/messages``. ``forwarded``: what `forwarded_of` found in one request."""
+    """The dialect of ``/messages``. ``forwarded``: what of one request's headers and query goes upstream."""
 
     kind = "messages"
     stream_content_type = b"text/event-stream; charset=utf-8"
@@ -166,8 +166,8 @@ class Receipts:
 DIALECT: Final = AnthropicMessages()
 
 
-def forwarded_of(headers: Sequence[tuple[bytes, bytes]], query: bytes) -> Forwarded:
-    """What of a caller's headers and query goes upstream: the version and the betas, word for word."""
+def dialect_for(headers: Sequence[tuple[bytes, bytes]], query: bytes) -> AnthropicMessages:
+    """The dialect of one request. Its version and its betas go upstream word for word."""
     version = DEFAULT_VERSION
     betas = []
     for name, value in headers:
@@ -176,7 +176,7 @@ def forwarded_of(headers: Sequence[tuple[bytes, bytes]], query: bytes) -> Forwar
         elif name == b"anthropic-beta":
             betas.append(value.decode("latin-1"))
     kept = [("anthropic-version", version), *((("anthropic-beta", ",".join(betas)),) if betas else ())]
-    return Forwarded(tuple(kept), "beta=true" if b"beta=true" in query.split(b"&") else "")
+    return AnthropicMessages(Forwarded(tuple(kept), "beta=true" if b"beta=true" in query.split(b"&") else ""))
 
 
 def _drop_own(fields: Fields) -> None:
