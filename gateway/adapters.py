@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from upstreams import anthropic, chat_collect, messages_collect, openai
+from upstreams import anthropic, chat_collect, embeddings, messages_collect, openai, responses
 from upstreams.errors import UpstreamError
 from upstreams.wire import Target, UpstreamRequest, Usage
 
@@ -105,5 +105,19 @@ ADAPTERS: Final[Mapping[tuple[str, str], Adapter]] = {
         as_stream=messages_collect.as_stream,
         relay=anthropic.Relay,
         count=Count(anthropic.count_bearer_request, anthropic.counted),
+    ),
+    ("responses", "openai"): Adapter(
+        build_request=responses.build_request,
+        complete=responses.complete,
+        collect=responses.collect,
+        as_stream=responses.as_stream,
+        relay=responses.Relay,
+    ),
+    ("embeddings", "openai"): Adapter(
+        build_request=embeddings.build_request,
+        complete=embeddings.complete,
+        collect=embeddings.collect,
+        as_stream=embeddings.never_streamed,
+        relay=embeddings.never_streamed,
     ),
 }

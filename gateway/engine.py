@@ -199,7 +199,7 @@ async def _whole(run: WholeRun) -> Answer:
     headers.append((b"x-hypereal-credits", str(money.credits(whole.receipt.charged_microcredits)).encode()))
     if (receipts := run.ticket.call.receipts) is not None:
         headers += receipts.headers(whole.receipt.usage, whole.receipt.saved_microcredits)
-    return Answer(200, whole.body, headers)
+    return Answer(200, whole.body, headers, whole.content_type.encode())
 
 
 def _stream(run: StreamRun) -> StreamAnswer:

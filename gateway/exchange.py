@@ -18,6 +18,8 @@ from upstreams.wire import Timeouts, UpstreamRequest, Usage
 
 T = TypeVar("T")
 
+JSON: Final = "application/json"
+EVENTS: Final = "text/event-stream"
 _MOST_ERROR_BYTES: Final = 1024 * 1024
 _SSE_BEGINNINGS: Final = (b"data:", b"event:", b": ", b":\n", b"id:", b"retry:")
 
@@ -42,6 +44,7 @@ class Completed:
     entry: TargetEntry
     body: bytes = field(repr=False)
     usage: Usage
+    content_type: str = JSON
 
 
 class Exchange:
@@ -58,17 +61,24 @@ class Exchange:
         self.sent = False
 
     async def complete(self, entry: TargetEntry, timeouts: Timeouts) -> Completed:
-        """The whole answer as JSON, collected where the upstream streams although it was not asked to."""
+        """The whole answer as JSON, collected where the upstream streams although it was not asked to.
+
+        A caller who takes events gets such a stream as it came.
+        """
         call, adapter, secret = self._call, self._adapter(entry), entry.target.secret
         with await self._send(entry, adapter, timeouts) as response:
             body = await response.read(self._limits.max_answer_bytes)
             kind = response.headers.get("content-type", "")
+        events = None
         if not _is_whole_json(body, otherwise="event-stream" not in kind):
+            events = body
             body = await self._run(adapter.collect, body, secret)
         estimate = 0 if b'"usage"' in body else self._input_estimate()
         usage = adapter.complete(body, input_estimate=estimate, secret=secret, known=call.body)
         if usage.estimated and not estimate:
             usage = adapter.complete(body, input_estimate=self._input_estimate(), secret=secret, known=call.body)
+        if events is not None and call.takes_events:
+            return Completed(entry, events, usage, EVENTS)
         return Completed(entry, body, usage)
 
     async def open(self, entry: TargetEntry, timeouts: Timeouts) -> Opened:

@@ -56,6 +56,7 @@ class Whole:
     entry: TargetEntry
     attempts: int
     body: bytes = field(repr=False)
+    content_type: str
     receipt: Receipt
 
 
@@ -208,9 +209,9 @@ class WholeRun(Run):
             body = ticket.call.receipts.in_answer(body, receipt)
         answer = None
         if ticket.hashes is not None:
-            answer = Answer(200, "application/json", await asyncio.to_thread(replay.seal, body))
+            answer = Answer(200, completed.content_type, await asyncio.to_thread(replay.seal, body))
         await self._settle(receipt, 200, answer=answer)
-        return Whole(completed.entry, self.trail.attempts, body, receipt)
+        return Whole(completed.entry, self.trail.attempts, body, completed.content_type, receipt)
 
     async def _fail(self, error: ProductError) -> None:
         self._ending = True

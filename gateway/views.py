@@ -5,7 +5,7 @@ from __future__ import annotations
 from catalog import listing
 from core.errors import InvalidRequest, NotFound, UpgradeRequired
 from gateway import engine, free
-from gateway.dialects import anthropic_messages, openai_chat
+from gateway.dialects import anthropic_messages, openai_chat, openai_embeddings, openai_responses
 from gateway.endpoints import endpoint
 from gateway.request import Answer, GatewayRequest, StreamAnswer
 
@@ -56,9 +56,20 @@ async def model(request: GatewayRequest, name: str) -> Answer:
     return Answer.of(listing.openai_model(snapshot, name))
 
 
-@endpoint("GET", needs_key=False)
-async def responses_socket(request: GatewayRequest) -> Answer:
-    """``GET /responses``: Codex asks for a WebSocket first and takes 426 as "use HTTP" at once."""
+@endpoint("POST", kind=openai_embeddings.DIALECT.kind, dialect=openai_embeddings.DIALECT)
+async def embeddings(request: GatewayRequest) -> Answer | StreamAnswer:
+    """``POST /embeddings``"""
+    return await engine.serve(request, openai_embeddings.DIALECT)
+
+
+@endpoint(
+    "GET", "POST", kind=openai_responses.DIALECT.kind, dialect=openai_responses.DIALECT, keyless_methods=("GET", "HEAD")
+)
+async def responses(request: GatewayRequest) -> Answer | StreamAnswer:
+    """``POST /responses``; on ``GET`` Codex asks for a WebSocket first and takes 426 as "use HTTP" at once."""
+    if request.method == "POST":
+        only_json = openai_responses.names_only_json(request.raw_headers.get(b"accept", b""))
+        return await engine.serve(request, openai_responses.DIALECT if only_json else openai_responses.TAKES_EVENTS)
     if b"websocket" in request.raw_headers.get(b"upgrade", b"").lower():
         raise UpgradeRequired("WebSockets are not served here. Use HTTP.", headers={"Upgrade": "HTTP/1.1"})
     raise NotFound("There is nothing at this address.")

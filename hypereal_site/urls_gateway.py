@@ -12,5 +12,6 @@ urlpatterns = [
     path("messages/count_tokens", views.count_tokens),
     path("models", views.models),
     path("models/<path:name>", views.model),
-    path("responses", views.responses_socket),
+    path("responses", views.responses),
+    path("embeddings", views.embeddings),
 ]

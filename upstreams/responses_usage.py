@@ -64,9 +64,10 @@ def merged(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
 
 def usage_shape(usage: Usage) -> JsonObject:
     """A usage block in the words of this format."""
+    written = usage.cache_write_5m_tokens + usage.cache_write_1h_tokens
     return {
         "input_tokens": usage.input_tokens,
-        "input_tokens_details": {"cached_tokens": usage.cached_input_tokens},
+        "input_tokens_details": {"cache_write_tokens": written, "cached_tokens": usage.cached_input_tokens},
         "output_tokens": usage.output_tokens,
         "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
         "total_tokens": usage.input_tokens + usage.output_tokens,

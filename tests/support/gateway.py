@@ -175,15 +175,21 @@ class Gateway:
     def model(
         self, *behaviours: fake.Behaviour | fake.Route | str, rates: Rates = RATES, name: str = "", **columns: Any
     ) -> str:
-        """A new chat model whose chain is these providers, in order; returns its id once the gateways know it."""
+        """A new model whose chain is these providers, in order; returns its id once the gateways know it."""
         slug = self.new_model(*behaviours, rates=rates, name=name, **columns)
         self.until_known(slug)
         return slug
 
     def new_model(
-        self, *behaviours: fake.Behaviour | fake.Route | str, rates: Rates = RATES, name: str = "", **columns: Any
+        self,
+        *behaviours: fake.Behaviour | fake.Route | str,
+        rates: Rates = RATES,
+        name: str = "",
+        kind: str = "chat",
+        adapter: str = "openai",
+        **columns: Any,
     ) -> str:
-        """`model` without the wait, for who makes many."""
+        """`model` without the wait, for who makes many. ``kind`` is the endpoint kind that all of it speaks."""
         slug = name or f"m-{ids.uuid7().hex[-12:]}"
         vendor: Provider | None = None
         targets: list[tuple[Provider, int]] = []
@@ -192,16 +198,16 @@ class Gateway:
                 behaviour = self.upstream.serve(behaviour)
             base_url = behaviour if isinstance(behaviour, str) else behaviour.base_url
             provider = Provider(
-                slug=f"{slug}-p{position}", name=f"Fake {position}", adapter="openai", base_url=base_url, kinds=["chat"]
+                slug=f"{slug}-p{position}", name=f"Fake {position}", adapter=adapter, base_url=base_url, kinds=[kind]
             )
             provider.set_secret(f"sk-upstream-{slug}")
             provider.save()
             vendor = vendor or provider
             targets.append((provider, position))
         if vendor is None:
-            vendor = Provider.objects.create(slug=f"{slug}-p", name="Nobody", adapter="openai", kinds=["chat"])
+            vendor = Provider.objects.create(slug=f"{slug}-p", name="Nobody", adapter=adapter, kinds=[kind])
         values = {"max_output_tokens": 4096, "default_max_output_tokens": 1024, **columns}
-        model = Model.objects.create(slug=slug, name=slug, vendor=vendor, endpoints=["chat"], **values)
+        model = Model.objects.create(slug=slug, name=slug, vendor=vendor, endpoints=[kind], **values)
         for provider, position in targets:
             Target.objects.create(model=model, provider=provider, upstream_model=f"up-{slug}", position=position)
         prices.publish(model, rates, list_rates=rates, factor_basis_points=10_000)

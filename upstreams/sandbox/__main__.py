@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import signal
 
-from upstreams.sandbox import chat
+from upstreams.sandbox import chat, embeddings, responses
 from upstreams.sandbox.plans import Planner
 from upstreams.sandbox.server import Server
 
@@ -26,7 +26,14 @@ async def serve(host: str, port: int, speed: float) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    server = Server({"/chat/completions": chat.Endpoint(Planner(), speed)})
+    planner = Planner()
+    server = Server(
+        {
+            "/chat/completions": chat.Endpoint(planner, speed),
+            "/embeddings": embeddings.Endpoint(),
+            "/responses": responses.Endpoint(planner, speed),
+        }
+    )
     await server.start(host, port)
     await stop.wait()
     await server.close()
