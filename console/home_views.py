@@ -28,7 +28,9 @@ _RECENT_DAYS = 90
 @never_cache
 def home(request: HttpRequest) -> HttpResponse:
     """Landing page for strangers, overview for members."""
-    return overview(request) if request.user.is_authenticated else render(request, "console/landing.html")
+    if request.user.is_authenticated:
+        return overview(request)
+    return render(request, "console/landing.html", {"base_url": snippets.base_url()})
 
 
 @requires()

@@ -84,7 +84,7 @@ def _against(now: int, before: int, days: int) -> str:
 
 
 def _period(days: int) -> str:
-    return _("yesterday") if days == 1 else _("previous %(days)d d") % {"days": days}
+    return _("yesterday") if days == 1 else _("previous %(days)d\u00a0d") % {"days": days}
 
 
 def _number(text: str) -> str:

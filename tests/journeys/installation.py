@@ -38,10 +38,14 @@ class Installation:
         self._redis = Redis(folder / "redis", durable=False)
         self._running: list[subprocess.Popen[bytes]] = []
 
-    def start(self) -> None:
-        """Start everything and wait until it answers. Raises RuntimeError with the end of the log."""
+    def start(self, port: int = 0) -> None:
+        """Start everything, the web face on ``port`` (0: any), and wait until it answers.
+
+        Raises RuntimeError with the ends of the logs.
+        """
         self.mail.mkdir()
         ports = {name: processes.free_port() for name in ("web", "sandbox", "stripe")}
+        ports["web"] = port or ports["web"]
         self.env = local_env.environment(
             _outside(),
             self.folder,
@@ -52,11 +56,10 @@ class Installation:
             stripe_port=ports["stripe"],
         )
         self.url = self.env["SITE_URL"]
-        port = {name: str(number) for name, number in ports.items()}
-        self._spawn("upstreams.sandbox", "--port", port["sandbox"], "--speed", _SANDBOX_SPEED)
+        self._spawn("upstreams.sandbox", "--port", str(ports["sandbox"]), "--speed", _SANDBOX_SPEED)
         state = str(self.folder / "demo-stripe.json")
-        self._spawn("billing.demo_stripe.server", "--port", port["stripe"], "--state", state)
-        self._spawn("hypereal_site.serve", "--role", "all", "--port", port["web"])
+        self._spawn("billing.demo_stripe.server", "--port", str(ports["stripe"]), "--state", state)
+        self._spawn("hypereal_site.serve", "--role", "all", "--port", str(ports["web"]))
         self._wait(ports)
 
     def stop(self) -> None:

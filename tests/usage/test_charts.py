@@ -131,10 +131,10 @@ def test_tiles_compare_with_the_days_before() -> None:
         saved_microcredits=96 * USD,
     )
     assert notes(now) == [
-        ("$150.00", "−25.0% vs. previous 30 d", "success"),
-        ("110", "+10.0% vs. previous 30 d", "neutral"),
+        ("$150.00", "−25.0% vs. previous 30\u00a0d", "success"),
+        ("110", "+10.0% vs. previous 30\u00a0d", "neutral"),
         ("$96.00", "41% of input tokens cached", "success"),
-        ("2.73%", "3 failed · +1.73 pt vs. previous 30 d", "error"),
+        ("2.73%", "3 failed · +1.73 pt vs. previous 30\u00a0d", "error"),
     ]
 
 

@@ -51,6 +51,12 @@ def endpoint_path(kind: str) -> str:
 
 
 @register.filter
+def target_text(target: str) -> str:
+    """provider/region/model of a log row without the empty region."""
+    return target.replace("//", "/", 1) or "—"
+
+
+@register.filter
 def status_tone(status: int) -> str:
     """Green for what worked, amber for what the caller can mend, red for what failed on this side."""
     return "success" if status < 400 else "warning" if status < 500 else "error"
