@@ -89,6 +89,7 @@ class Committer:
         self._wake = asyncio.Event()
         self._barrier_wake = asyncio.Event()
         self._closing = False
+        self._beat_is_due = True
         self._line: Line | None = None
         self._last_used: dict[UUID, datetime] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -130,12 +131,11 @@ class Committer:
 
     # ── the writer ───────────────────────────────────────────────────────────────────────────────────────────────────
     async def _write_forever(self) -> None:
-        beat_at = used_at = 0.0
+        used_at = 0.0
         try:
             while self.backlog or not self._closing:
-                if time.monotonic() >= beat_at:
-                    beat_at = time.monotonic() + (self._heartbeat if await self._beat() else _RETRY_MOST)
-                    self._loop.call_later(max(0.0, beat_at - time.monotonic()), self._wake.set)
+                if self._beat_is_due:
+                    await self._beat()
                 elif self._queue:
                     await self._write([self._queue.popleft() for _ in range(min(len(self._queue), BATCH_MOST))])
                 else:
@@ -163,6 +163,8 @@ class Committer:
                 batch = self._give_up_on_admissions(batch)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _RETRY_MOST)
+                if self._beat_is_due:  # whatever keeps this batch from being written, the process lives
+                    await self._beat()
             except Exception as error:
                 self._hang_up()
                 if len(batch) == 1:
@@ -212,8 +214,16 @@ class Committer:
         if self._undurable:
             self._barrier_wake.set()
 
-    async def _beat(self) -> bool:
-        return await self._quietly(_BEAT, str(self.owner_id).encode(), _label().encode())
+    async def _beat(self) -> None:
+        """Tell that this process lives, and see to the next time."""
+        self._beat_is_due = False
+        told = await self._quietly(_BEAT, str(self.owner_id).encode(), _label().encode())
+        self._loop.call_later(self._heartbeat if told else _RETRY_MOST, self._ask_for_beat)
+
+    def _ask_for_beat(self) -> None:
+        # A flag rather than a look at the clock: the loop's timers are coarse and may fire a little early.
+        self._beat_is_due = True
+        self._wake.set()
 
     async def _note_last_used(self) -> None:
         used, self._last_used = self._last_used, {}
@@ -222,7 +232,7 @@ class Committer:
 
     # ── the barrier ──────────────────────────────────────────────────────────────────────────────────────────────────
     async def _flush_forever(self) -> None:
-        line: Line | None = None
+        line = await self._barrier_line()
         try:
             while self._undurable or not self._tasks[0].done():
                 self._flushing, self._undurable = self._undurable, []
@@ -230,27 +240,40 @@ class Committer:
                     self._barrier_wake.clear()
                     await self._barrier_wake.wait()
                     continue
-                try:
-                    if line is None:
-                        line = await Line.open(self._dsn)
-                    began = time.monotonic()
-                    await line.run(flush_statement(line))
-                except psycopg.Error as error:
-                    log.warning("the barrier failed, settling again", extra={"error": type(error).__name__})
-                    if line is not None:
-                        line.close()
-                        line = None
+                if line is None:
+                    # A crash between their commit and now shows on a line that stood all the time, not on a new one.
+                    line = await self._barrier_line()
                     await self._settle_again()
-                else:
-                    self._flush_seconds = time.monotonic() - began
+                elif await self._flush(line):
                     for waiting, result in self._flushing:
                         self._answer(waiting, result)
+                else:
+                    line.close()
+                    line = None
+                    await self._settle_again()
                 self._flushing = []
                 if self._closing:
                     self._wake.set()
         finally:
             if line is not None:
                 line.close()
+
+    async def _barrier_line(self) -> Line | None:
+        """None while the database is away."""
+        try:
+            return await Line.open(self._dsn)
+        except psycopg.Error:
+            return None
+
+    async def _flush(self, line: Line) -> bool:
+        began = time.monotonic()
+        try:
+            await line.run(flush_statement(line))
+        except psycopg.Error as error:
+            log.warning("the barrier failed, settling again", extra={"error": type(error).__name__})
+            return False
+        self._flush_seconds = time.monotonic() - began
+        return True
 
     async def _settle_again(self) -> None:
         """What was committed may be lost with an unflushed log: apply it again, it is idempotent."""
