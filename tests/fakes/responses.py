@@ -107,11 +107,14 @@ def stream_of(whole: dict[str, Any]) -> list[bytes]:
     return [*events, event(kind, sequence_number=number, response=whole)]
 
 
-def answers(text: str = "Hello there", prompt: int = 100, output: int = 50, **members: Any) -> Behaviour:
-    """A well-behaved provider."""
+def answers(
+    text: str = "Hello there", prompt: int = 100, output: int = 50, output_items: Any = None, **members: Any
+) -> Behaviour:
+    """A well-behaved provider, whose answer is a text or ``output_items``."""
+    items = {} if output_items is None else {"output": output_items}
 
     async def behave(talk: Conversation) -> None:
-        whole = response(text, prompt, output, **members)
+        whole = response(text, prompt, output, **members) | items
         if not talk.body.get("stream"):
             await talk.json(whole)
             return
