@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Iterable
+import random
+import threading
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 
 DONE = b"data: [DONE]\n\n"
@@ -83,6 +86,43 @@ def together(calls: Iterable[Awaitable[Outcome]]) -> list[Outcome]:
         return list(await asyncio.gather(*calls))
 
     return asyncio.run(run())
+
+
+class Load:
+    """Callers who call again and again in a thread of their own, for as long as the block lasts.
+
+    ``make`` makes one call, with the chances of its caller. Each caller ends with the call that it is at.
+    """
+
+    def __init__(self, make: Callable[[random.Random], Awaitable[Outcome]], callers: int, seed: int = 1) -> None:
+        self.outcomes: list[Outcome] = []
+        self._make = make
+        self._chances = [random.Random(seed + number) for number in range(callers)]
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="load", daemon=True)
+
+    def __enter__(self) -> Load:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stop.set()
+        self._thread.join(120)
+        assert not self._thread.is_alive(), "a caller does not come to its end"
+
+    @property
+    def whole(self) -> list[Outcome]:
+        return [outcome for outcome in self.outcomes if outcome.whole]
+
+    async def _run(self) -> None:
+        await asyncio.gather(*(self._call_again_and_again(chances) for chances in self._chances))
+
+    async def _call_again_and_again(self, chances: random.Random) -> None:
+        while not self._stop.is_set():
+            outcome = await self._make(chances)
+            self.outcomes.append(outcome)
+            if outcome.status != 200:
+                await asyncio.sleep(0.05)
 
 
 class _Reading:

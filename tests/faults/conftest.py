@@ -1,0 +1,5 @@
+"""One installation a file, to be killed."""
+
+from tests.support.installation import installation
+
+__all__ = ["installation"]
