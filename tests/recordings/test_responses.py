@@ -1,0 +1,187 @@
+"""Every recorded response and embedding through the real gateway: what comes, and the exact charge (C-RESP-2).
+
+Each runs once under either price list of the recordings folder; one of them forces rounding. Tools that are billed by
+use have a price of zero there, as the index knows none.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import jsonschema
+import pytest
+import pytest_django
+
+from tests.support import replay
+from tests.support.gateway import Caller, Gateway
+from tests.support.http import Reply
+from tests.support.replay import Exchange
+from upstreams.responses_usage import SERVER_TOOLS
+
+pytestmark = replay.NEEDED
+
+PRICE_LISTS = ("A", "B")
+ENDPOINTS = ("responses", "embeddings")
+#: Fails inside a 200, behind its first events: nothing was delivered, and what it says of our account stays with us.
+FAILS_INSIDE = "openai-responses-s-error-1"
+#: Our account's trouble, told with a status that would be the caller's.
+OUR_ACCOUNT = "openai-responses-error-1"
+#: Would be answered later, elsewhere; that is not offered.
+BACKGROUND = "openai-responses-background-mode-with-tool-vcr"
+#: So many answers at least must satisfy the vendor's schemas; some providers' own do not.
+LEAST_VALID = 24
+
+ran: set[tuple[str, str]] = set()
+valid: set[str] = set()
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[Any]:
+    with replay.running() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def models(
+    upstream: Any, _gateway_session: Gateway, django_db_blocker: pytest_django.DjangoDbBlocker
+) -> dict[tuple[str, str], str]:
+    """A model for each exchange and price list, whose only provider answers with that exchange."""
+    free = tuple((name, 0) for name in sorted(SERVER_TOOLS))
+    with _gateway_session.connected(django_db_blocker):
+        made = {
+            (exchange.id, price_list): _gateway_session.new_model(
+                upstream.base(exchange.id),
+                kind=endpoint,
+                rates=replace(replay.rates(price_list), server_tools=free),
+                max_output_tokens=None,
+            )
+            for endpoint in ENDPOINTS
+            for exchange in replay.exchanges(endpoint)
+            for price_list in PRICE_LISTS
+        }
+        _gateway_session.until_known([*made.values()][-1])
+    return made
+
+
+def cases(wanted: Callable[[Exchange], bool]) -> list[Any]:
+    return [
+        pytest.param(exchange, id=exchange.id)
+        for endpoint in ENDPOINTS
+        for exchange in replay.exchanges(endpoint)
+        if wanted(exchange)
+    ]
+
+
+def ask(caller: Caller, exchange: Exchange, model: str, **fields: Any) -> Reply:
+    """As it was recorded, but for tiers that the price lists don't have."""
+    body = {**exchange.request, "model": model, **fields}
+    body.pop("service_tier", None)
+    return caller.send("POST", f"/v1/{exchange.facts['endpoint']}", body, accept="application/json")
+
+
+def is_answer(exchange: Exchange) -> bool:
+    return exchange.status == 200 and exchange.id not in (FAILS_INSIDE, BACKGROUND)
+
+
+@pytest.mark.parametrize("price_list", PRICE_LISTS)
+@pytest.mark.parametrize("exchange", cases(is_answer))
+def test_answers(gateway: Gateway, models: dict[tuple[str, str], str], exchange: Exchange, price_list: str) -> None:
+    caller = gateway.caller()
+    reply = ask(caller, exchange, models[exchange.id, price_list])
+    assert reply.status == 200, reply.body
+    books = caller.settled_books()
+    [row], billed = books.log, exchange.facts["billed"]
+    assert (books.held, books.charged, sum(books.transfers)) == (0, row["charged_microcredits"], books.charged)
+    assert (books.charged, row["estimated"]) == (exchange.charge(price_list), False)
+    assert (row["input_tokens"], row["output_tokens"]) == (billed["input_tokens"], billed["output_tokens"])
+    assert row["cached_input_tokens"] == billed.get("cache_read", 0)
+    if exchange.is_stream:  # the format knows no last word
+        assert reply.body == exchange.body.removesuffix(b"data: [DONE]\n\n")
+    else:
+        assert reply.body == exchange.body
+    if fits(exchange, reply):
+        valid.add(exchange.id)
+    ran.add((exchange.id, price_list))
+
+
+def fits(exchange: Exchange, reply: Reply) -> bool:
+    """Whether the answer satisfies the published schema."""
+    if exchange.facts["endpoint"] == "embeddings":
+        name, values = "CreateEmbeddingResponse", [reply.json]
+    elif exchange.is_stream:
+        name, values = "ResponseStreamEvent", reply.events
+    else:
+        name, values = "Response", [reply.json]
+    schema = {"$ref": f"#/components/schemas/{name}", "components": replay.schemas()["components"]}
+    validator = jsonschema.Draft202012Validator(schema)
+    return all(validator.is_valid(value) for value in values)
+
+
+@pytest.mark.parametrize("exchange", cases(lambda exchange: is_answer(exchange) and exchange.is_stream))
+def test_streams_for_callers_who_asked_for_none(
+    gateway: Gateway, models: dict[tuple[str, str], str], exchange: Exchange
+) -> None:
+    caller = gateway.caller()
+    reply = ask(caller, exchange, models[exchange.id, "A"], stream=False)
+    assert (reply.status, reply.headers["content-type"]) == (200, "application/json")
+    last = [value for value in data_of(exchange.body) if value["type"] == "response.completed"]
+    assert reply.json == last[0]["response"]
+    assert caller.settled_books().charged == exchange.charge("A")
+
+
+def data_of(stream: bytes) -> Iterator[Any]:
+    for line in stream.split(b"\n"):
+        if line.startswith(b"data:") and b"[DONE]" not in line:
+            yield json.loads(line[5:])
+
+
+@pytest.mark.parametrize("price_list", PRICE_LISTS)
+@pytest.mark.parametrize("exchange", cases(lambda exchange: not is_answer(exchange)))
+def test_failures_cost_nothing_and_are_told_cleanly(
+    gateway: Gateway, models: dict[tuple[str, str], str], exchange: Exchange, price_list: str
+) -> None:
+    caller = gateway.caller(credits=500)
+    reply = ask(caller, exchange, models[exchange.id, price_list])
+    books = caller.settled_books()
+    [row] = books.log
+    assert (books.charged, books.held, books.transfers) == (0, 0, [])
+    assert (row["status"], row["error_type"]) == (reply.status, reply.error["type"])
+    if exchange.id in (FAILS_INSIDE, OUR_ACCOUNT):
+        assert (reply.status, reply.error["type"]) == (502, "upstream_error")
+        assert "quota" not in reply.error["message"]
+    elif exchange.id == BACKGROUND:
+        assert (reply.status, reply.error["param"]) == (400, "background")
+    else:
+        theirs = exchange.response["body"]["error"]
+        assert reply.status == exchange.status
+        assert {name: reply.error[name] for name in theirs} == theirs
+    ran.add((exchange.id, price_list))
+
+
+@pytest.mark.parametrize("name", [FAILS_INSIDE, OUR_ACCOUNT])
+@pytest.mark.parametrize("stream", [False, True])
+def test_trouble_with_our_account_leads_to_the_next_target(
+    gateway: Gateway, upstream: Any, name: str, stream: bool
+) -> None:
+    wanted = "openai-responses-s-phase-1" if stream else "openai-responses-phase-1"
+    good = next(each for each in replay.exchanges("responses") if each.id == wanted)
+    model = gateway.model(upstream.base(name), upstream.base(good.id), kind="responses", rates=replay.rates("A"))
+    caller = gateway.caller()
+    reply = caller.send("POST", "/v1/responses", {"model": model, "input": "x", "stream": stream})
+    assert (reply.status, reply.body) == (200, good.body)
+    assert caller.settled_books().charged == good.charge("A")
+
+
+def test_every_exchange_of_the_index_ran(request: pytest.FixtureRequest, figures: Callable[[str], None]) -> None:
+    """Last of the file. A run that was narrowed to single cases proves nothing here."""
+    collected = sum(item.path == request.node.path for item in request.session.items)
+    listed = [entry for entry in replay.index()["fixtures"] if entry["endpoint"] in ENDPOINTS]
+    if collected <= len(listed) * len(PRICE_LISTS):
+        pytest.skip("the run is narrowed")
+    figures(f"recorded responses and embeddings: {len(ran)} of {len(listed) * len(PRICE_LISTS)} to the microcredit")
+    figures(f"of these within the vendor's schemas: {len(valid)} exchanges")
+    assert ran == {(entry["id"], price_list) for entry in listed for price_list in PRICE_LISTS}
+    assert len(valid) >= LEAST_VALID
