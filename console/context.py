@@ -68,6 +68,12 @@ class Shell:
         """Whether models without a provider key are answered by the sandbox."""
         return bool(settings.SANDBOX_BASE_URL)
 
+    @property
+    def mail_folder(self) -> str:
+        """Where a demo without a mail server puts its mails: nobody's inbox gets any. "" everywhere else."""
+        writes_files = settings.EMAIL_BACKEND.endswith(".filebased.EmailBackend")
+        return str(settings.EMAIL_FILE_PATH or "") if settings.DEMO and writes_files else ""
+
 
 def shell(request: HttpRequest) -> dict[str, Any]:
     """The context variable ``shell``."""

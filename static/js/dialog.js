@@ -2,7 +2,10 @@
 // A dialog with data-dialog-autoopen opens with the page, or when htmx brings it.
 
 function open(dialog) {
-  if (dialog instanceof HTMLDialogElement && !dialog.open) dialog.showModal();
+  if (!(dialog instanceof HTMLDialogElement) || dialog.open) return;
+  // The browser gives the focus back to what had it; an entry of a menu will be hidden then, its button will not.
+  document.activeElement?.closest("[popover]")?.hidePopover();
+  dialog.showModal();
 }
 
 function openWaiting(root) {
@@ -14,7 +17,7 @@ document.addEventListener("click", (event) => {
   const opener = event.target.closest("[data-dialog-open]");
   if (opener) {
     event.preventDefault();
-    opener.closest("[popover]")?.hidePopover();
+    opener.closest("[popover]")?.hidePopover(); // where a click does not give the focus
     open(document.getElementById(opener.dataset.dialogOpen));
     return;
   }
