@@ -61,9 +61,11 @@ def _round(stand: Stand, candidates: list[Candidate], figures: dict[str, Figures
         return random.sample(candidates, len(candidates))
 
     for candidate in shuffled():
-        figures[candidate.name].json.append(measure.saturate(candidate, stream=False, seconds=seconds))
+        block = measure.saturate(candidate, stand.metronome, stream=False, seconds=seconds)
+        figures[candidate.name].json.append(block)
     for candidate in shuffled():
-        figures[candidate.name].sse.append(measure.saturate(candidate, stream=True, seconds=seconds))
+        block = measure.saturate(candidate, stand.metronome, stream=True, seconds=seconds)
+        figures[candidate.name].sse.append(block)
     for rate, length in RATES:
         for candidate in shuffled():
             if rate <= candidate.most_rate:

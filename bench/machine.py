@@ -1,9 +1,8 @@
-"""What a process tree used, and how fast a core is at this moment: read from /proc (Linux only)."""
+"""What process trees used, and the machine they run on: read from /proc (Linux only)."""
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,9 +12,6 @@ from typing import Final
 import psutil
 
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
-_TURNS: Final = 100_000
-#: The core that figures are related to needs this long for one turn of a plain Python loop.
-REFERENCE_NS: Final = 50.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +64,6 @@ def memory(pid: int) -> Memory:
         rss += sizes["Rss:"]
         pss += sizes["Pss:"]
     return Memory(rss * 1024 / 1e6, pss * 1024 / 1e6)
-
-
-def calibrate(core: int) -> float:
-    """Nanoseconds of CPU that one turn of a plain loop takes on ``core`` now.
-
-    Virtual machines that share a host change their speed by a factor of two or three from one second to the next, with
-    no steal time to be seen; CPU figures are divided by this to make them comparable.
-    """
-    with on({core}):
-        began, total = time.process_time_ns(), 0
-        for number in range(_TURNS):
-            total += number
-        return (time.process_time_ns() - began) / _TURNS
 
 
 def busy_cores(seconds: float = 1.0) -> float:

@@ -9,6 +9,7 @@ from typing import Final
 from bench import driver, machine
 from bench.driver import percentile
 from bench.machine import Memory
+from bench.metronome import REFERENCE_NS, Metronome
 from bench.stand import Candidate, Upstream
 
 CONNECTIONS: Final = 32
@@ -16,7 +17,7 @@ CONNECTIONS: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class Saturated:
-    """What went through at full load. CPU is normalised to the reference core (`machine.REFERENCE_NS`)."""
+    """What went through at full load. CPU is normalised to the reference core (`metronome.REFERENCE_NS`)."""
 
     answered: int
     seconds: float
@@ -58,15 +59,13 @@ class Added:
     errors: Counter[str] = field(default_factory=Counter)
 
 
-def saturate(candidate: Candidate, *, stream: bool, seconds: float) -> Saturated:
+def saturate(candidate: Candidate, metronome: Metronome, *, stream: bool, seconds: float) -> Saturated:
     """Full load for ``seconds``."""
-    core, _ = machine.cores()
-    before, turn_before = _cpu(candidate), machine.calibrate(core)
-    before = _cpu(candidate)
+    before, beat = _cpu(candidate), metronome.beat()
     tally = driver.saturate(candidate.fast, stream=stream, connections=CONNECTIONS, seconds=seconds)
     used = {name: after - before[name] for name, after in _cpu(candidate).items()}
-    ns_a_turn = (turn_before + machine.calibrate(core)) / 2
-    micros = 1e6 * machine.REFERENCE_NS / ns_a_turn / max(tally.answered, 1)
+    ns_a_turn = metronome.ns_a_turn(beat)
+    micros = 1e6 * REFERENCE_NS / ns_a_turn / max(tally.answered, 1)
     return Saturated(
         answered=tally.answered,
         seconds=tally.seconds,

@@ -40,9 +40,9 @@ def run(*, rounds: int, seconds: float, only: str | None = None) -> int:
 
 def _round(stand: Stand, figures: Figures, seconds: float, only: str | None) -> None:
     if only in (None, "json"):
-        figures.json.append(measure.saturate(stand.own, stream=False, seconds=seconds))
+        figures.json.append(measure.saturate(stand.own, stand.metronome, stream=False, seconds=seconds))
     if only in (None, "sse"):
-        figures.sse.append(measure.saturate(stand.own, stream=True, seconds=seconds))
+        figures.sse.append(measure.saturate(stand.own, stand.metronome, stream=True, seconds=seconds))
     if only in (None, "latency"):
         for rate, length in RATES:
             added = measure.added(stand.own, stand.upstream, rate=rate, seconds=length)

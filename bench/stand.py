@@ -22,9 +22,10 @@ from typing import Final
 
 import msgspec
 
-from bench import machine
+from bench import machine, metronome
 from bench.books import Books
 from bench.driver import Endpoint
+from bench.metronome import Metronome
 from bench.prices import MODELS
 from hypereal_site import processes
 from hypereal_site.embedded import Postgres, Redis
@@ -79,9 +80,17 @@ class Upstream:
 class Stand:
     """What stands while `standing` is open."""
 
-    def __init__(self, upstream: Upstream, gateway: subprocess.Popen[bytes], own: Candidate, env: Mapping[str, str]):
+    def __init__(
+        self,
+        upstream: Upstream,
+        own: Candidate,
+        metronome: Metronome,
+        gateway: subprocess.Popen[bytes],
+        env: Mapping[str, str],
+    ) -> None:
         self.upstream = upstream
         self.own = own
+        self.metronome = metronome
         self._gateway = gateway
         self._env = env
 
@@ -116,7 +125,8 @@ def standing() -> Iterator[Stand]:
         fast, paced = (Endpoint(port, _API, MODELS[pace], headers) for pace in ("fast", "paced"))
         assert postgres.process is not None and redis.process is not None
         helpers = {"PostgreSQL": postgres.process.pid, "Redis": redis.process.pid}
-        yield Stand(upstream, gateway, Candidate("Hypereal", gateway.pid, fast, paced, helpers), env)
+        beats = stack.enter_context(metronome.running(gateway_core, folder))
+        yield Stand(upstream, Candidate("Hypereal", gateway.pid, fast, paced, helpers), beats, gateway, env)
 
 
 @contextmanager
