@@ -29,6 +29,7 @@ django.setup()
 from django.db import connection  # noqa: E402
 from django.test.utils import setup_databases, teardown_databases  # noqa: E402
 
+from tests.support import databases  # noqa: E402
 from tests.support import figures as _figures  # noqa: E402
 from tests.support.gateway import _gateway_session, gateway  # noqa: E402, F401  (fixtures: one session, whoever asks)
 
@@ -52,6 +53,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if skipped:
         terminalreporter.section("NO RECORDINGS", sep="!", red=True, bold=True)
         terminalreporter.line(f"{len(skipped)} tests over recorded exchanges did not run: set HYPEREAL_RECORDINGS.")
+    skipped = [report for report in terminalreporter.stats.get("skipped", []) if "npm" in report.keywords]
+    if skipped:
+        terminalreporter.section("NO NPM REGISTRY", sep="!", red=True, bold=True)
+        terminalreporter.line(f"{len(skipped)} tests of the Node library did not run: npm reaches no registry.")
     _figures.show(terminalreporter)
 
 
@@ -101,22 +106,17 @@ def test_database(django_db_setup: None, django_db_blocker: pytest_django.Django
 
 
 @pytest.fixture(scope="session")
-def _last_one_out(test_database: None, django_db_blocker: pytest_django.DjangoDbBlocker) -> Iterator[None]:
-    """Ends connections that worker threads of a test left open, so that the test database can be dropped."""
-    yield
-    with django_db_blocker.unblock(), connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
+def _committed_database(test_database: None, django_db_blocker: pytest_django.DjangoDbBlocker) -> Iterator[str]:
+    with django_db_blocker.unblock(), databases.cloned("committed") as name:
+        yield name
 
 
 @pytest.fixture
-def committed(_last_one_out: None, django_db_blocker: pytest_django.DjangoDbBlocker) -> Iterator[None]:
-    """The test database without a transaction around the test: what is written stays.
+def committed(_committed_database: str, django_db_blocker: pytest_django.DjangoDbBlocker) -> Iterator[None]:
+    """A database without a transaction around the test: what is written stays, until the session ends.
 
-    For what several connections must see. Nothing is truncated; a test works on a workspace of its own.
+    For what several connections must see. It is a clone, so that other tests find none of it; nothing is truncated, and
+    a test works on a workspace of its own.
     """
-    with django_db_blocker.unblock():
+    with django_db_blocker.unblock(), databases.on_database(_committed_database):
         yield
-        connection.close()

@@ -11,7 +11,7 @@ from django.db import connection
 
 from tests.journeys.installation import Installation
 from tests.look.conftest import browser, visit  # noqa: F401  (fixtures)
-from tests.support.gateway import _clone, _default_database
+from tests.support.databases import clone, drop, on_database
 from usage import verify
 
 
@@ -24,8 +24,8 @@ def _installation(
     template = connection.settings_dict["NAME"]
     name = f"{template}_journeys"
     with django_db_blocker.unblock():
-        _clone(template, name)
-        with _default_database(name):
+        clone(template, name)
+        with on_database(name):
             call_command("load_catalog", verbosity=0)
     installation = Installation(name, tmp_path_factory.mktemp("installation"))
     installation.start()
@@ -33,10 +33,10 @@ def _installation(
         yield installation
     finally:
         installation.stop()
-        with django_db_blocker.unblock(), _default_database(name):
+        with django_db_blocker.unblock(), on_database(name):
             report = verify.verify()
-        with django_db_blocker.unblock(), _default_database("postgres"), connection.cursor() as cursor:
-            cursor.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        with django_db_blocker.unblock():
+            drop(name)
     assert report.clean, f"the books of the journeys do not agree: {report.findings}"
 
 
@@ -45,7 +45,7 @@ def installation(
     _installation: Installation, django_db_blocker: pytest_django.DjangoDbBlocker
 ) -> Iterator[Installation]:
     """The session's installation; the test's own database access is on its database and is committed."""
-    with django_db_blocker.unblock(), _default_database(_installation.database):
+    with django_db_blocker.unblock(), on_database(_installation.database):
         yield _installation
 
 

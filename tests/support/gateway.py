@@ -34,6 +34,7 @@ from keys.models import ApiKey
 from keys.secret import new_secret
 from tests.fakes import upstream as fake
 from tests.support import http
+from tests.support.databases import clone, drop, on_database
 from tests.support.money import Books, Payer, new_payer
 from usage import verify
 
@@ -216,7 +217,7 @@ class Gateway:
     @contextmanager
     def connected(self, blocker: pytest_django.DjangoDbBlocker) -> Iterator[None]:
         """For as long as the block lasts Django's default connection is on the gateways' database."""
-        with blocker.unblock(), _default_database(self.database):
+        with blocker.unblock(), on_database(self.database):
             yield
 
     def until_known(self, slug: str) -> None:
@@ -259,26 +260,6 @@ def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:
         time.sleep(0.02)
 
 
-@contextmanager
-def _default_database(name: str) -> Iterator[None]:
-    """Django's default connection on another database of the same server."""
-    connection.close()
-    before, connection.settings_dict["NAME"] = connection.settings_dict["NAME"], name
-    try:
-        yield
-    finally:
-        connection.close()
-        connection.settings_dict["NAME"] = before
-
-
-def _clone(template: str, name: str) -> None:
-    """A database like ``template``, on which nobody may be at that moment."""
-    with _default_database("postgres"), connection.cursor() as cursor:
-        cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [template])
-        cursor.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-        cursor.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
-
-
 @pytest.fixture(scope="session")
 def _gateway_session(
     test_database: None,
@@ -288,17 +269,17 @@ def _gateway_session(
     template = connection.settings_dict["NAME"]
     name = f"{template}_gateway"
     with django_db_blocker.unblock():
-        _clone(template, name)
+        clone(template, name)
     with fake.running() as upstream:
         gateway = Gateway(name, upstream, tmp_path_factory.mktemp("gateway"))
         try:
             yield gateway
         finally:
             gateway.stop()
-            with django_db_blocker.unblock(), _default_database(name):
+            with django_db_blocker.unblock(), on_database(name):
                 report = verify.verify()
-            with django_db_blocker.unblock(), _default_database("postgres"), connection.cursor() as cursor:
-                cursor.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+            with django_db_blocker.unblock():
+                drop(name)
     assert report.clean, f"the books of the gateway tests do not agree: {report.findings}"
 
 
