@@ -143,9 +143,7 @@ class Transfer(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["reference", "kind", "sequence"], name="billing_transfer_once"),
             models.CheckConstraint(name="billing_transfer_positive", condition=Q(amount_microcredits__gt=0)),
-            models.CheckConstraint(
-                name="billing_transfer_two_sides", condition=~Q(debit_account=F("credit_account"))
-            ),
+            models.CheckConstraint(name="billing_transfer_two_sides", condition=~Q(debit_account=F("credit_account"))),
         ]
 
     def __str__(self) -> str:

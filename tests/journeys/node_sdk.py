@@ -1,4 +1,4 @@
-"""The official OpenAI library for Node, installed once out of npm's registry into var/journeys, run by a wheel's Node."""
+"""The official OpenAI library for Node, installed once into var/journeys, run by a wheel's Node."""
 
 from __future__ import annotations
 

@@ -116,7 +116,8 @@ def _top_up(visitor: Visitor, installation: Installation, workspace: Workspace, 
     expect(opened.value.get_by_role("heading", name="Demo receipt")).to_be_visible()
     opened.value.close()
     installation.work()
-    assert [mail["Subject"] for mail in installation.mails_to(address)][1:] == ["2,500 credits added to your Hypereal balance"]
+    subjects = [mail["Subject"] for mail in installation.mails_to(address)]
+    assert subjects[1:] == ["2,500 credits added to your Hypereal balance"]
 
 
 # ── Key ──────────────────────────────────────────────────────────────────────────────────────────────────────────────

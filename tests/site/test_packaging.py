@@ -55,7 +55,8 @@ def test_every_direct_dependency_has_a_bound_above() -> None:
 
 
 def test_make_help_names_every_target() -> None:
-    shown = subprocess.run(["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    command = ["make", "--no-print-directory", "help"]  # make tells its directory where make runs the tests
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert phony is not None
     assert {line.split()[1] for line in shown.splitlines()} == set(phony[1].split())

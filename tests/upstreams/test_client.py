@@ -164,7 +164,12 @@ async def test_compressed_bodies(pool: Pool, encoding: str, packed: bytes) -> No
 
 @pytest.mark.parametrize(
     ("encoding", "body"),
-    [("br", b"x"), ("gzip", b"not gzip"), ("gzip", gzip.compress(b"x" * 1000, mtime=0)[:-9]), ("deflate", b"\xff\xff\xff")],
+    [
+        ("br", b"x"),
+        ("gzip", b"not gzip"),
+        ("gzip", gzip.compress(b"x" * 1000, mtime=0)[:-9]),
+        ("deflate", b"\xff\xff\xff"),
+    ],
 )
 async def test_bodies_that_cannot_be_unpacked(pool: Pool, encoding: str, body: bytes) -> None:
     async def compressed(exchange: Exchange) -> None:
