@@ -7,7 +7,8 @@ VENV := .venv/bin
 
 # Settings must load for type and migration checks; nothing is connected to.
 NOWHERE := DJANGO_SETTINGS_MODULE=hypereal_site.settings DATABASE_URL=postgresql://nobody@127.0.0.1:1/none \
-	REDIS_URL=redis://127.0.0.1:1/0 DJANGO_SECRET_KEY=lint-only ENCRYPTION_KEYS= API_KEY_PEPPER=lint-only
+	REDIS_URL=redis://127.0.0.1:1/0 DJANGO_SECRET_KEY=lint-only API_KEY_PEPPER=lint-only ENCRYPTION_KEYS=bGludC1vbmx5LWxpbnQtb25seS1saW50LW9ubHktMTI= \
+	STRIPE_SECRET_KEY=sk_live_lint STRIPE_WEBHOOK_SECRETS=whsec_lint
 TEMPLATES = $(shell find . -path ./node_modules -prune -o -path ./.venv -prune -o -path '*/templates/*' -name '*.html' -print)
 COMPILE := UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1 $(VENV)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-annotate --custom-compile-command 'make lock'

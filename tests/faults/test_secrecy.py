@@ -304,7 +304,7 @@ def tables() -> list[str]:
 def dumped(installation: Installation, table: str) -> bytes:
     with (
         psycopg.connect(installation.cluster.url) as other,
-        other.cursor().copy(f'COPY (SELECT * FROM "{table}") TO STDOUT') as copy,  # type: ignore[arg-type]
+        other.cursor().copy(f'COPY (SELECT * FROM "{table}") TO STDOUT') as copy,
     ):
         return b"".join(bytes(part) for part in copy)
 

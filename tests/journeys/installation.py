@@ -84,7 +84,7 @@ class Installation:
         for file in sorted(self.mail.iterdir(), key=lambda path: path.stat().st_mtime_ns):
             for raw in file.read_bytes().split(_BETWEEN_MAILS):
                 if raw.strip():
-                    found.append(email.message_from_bytes(raw, policy=email.policy.default))  # type: ignore[arg-type]
+                    found.append(email.message_from_bytes(raw, policy=email.policy.default))
         return [mail for mail in found if mail["To"] == address]
 
     def log(self, name: str) -> str:

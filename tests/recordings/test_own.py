@@ -35,7 +35,7 @@ def whole(answer: Any) -> Behaviour:
 
 
 def named(behave: Behaviour, name: str) -> Behaviour:
-    behave.__name__ = name  # type: ignore[attr-defined]
+    behave.__name__ = name
     return behave
 
 
