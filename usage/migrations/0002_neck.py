@@ -4,14 +4,15 @@ from django.db import migrations
 # decisions between them are made in Python (billing/books.py, usage/metering.py); these two only carry rows.
 #
 # Generic plans: every statement reaches a handful of rows through a unique index, and planning them again for each call
-# took eight times as long as running them. Such a plan may be made while a table is still empty, which invites a
-# sequential scan and keeps it while the table grows: so none is allowed.
+# took eight times as long as running them. Such a plan may be made while a table is still empty, which invites plans
+# that read all of it, and keeps them while the table grows: so only nested loops over index look-ups are allowed.
 #
 # The first statement locks the wallets in the order of their ids. Whoever changes a wallet's lots, meters or holds
 # locks its wallet first, so nothing else needs a lock, and each later statement of the function sees the latest commit.
 READ = """
 CREATE FUNCTION hypereal_calls_read(p json) RETURNS text LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off AS $$
+SET plan_cache_mode = force_generic_plan SET jit = off
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
   v_now timestamptz := COALESCE((p->>'now')::timestamptz, now());
   v_month date := date_trunc('month', v_now AT TIME ZONE 'UTC')::date;
@@ -72,7 +73,8 @@ END $$;
 
 WRITE = """
 CREATE FUNCTION hypereal_calls_write(p json) RETURNS void LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off AS $$
+SET plan_cache_mode = force_generic_plan SET jit = off
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 BEGIN
   IF p->'wallets' IS NOT NULL THEN
     UPDATE billing_wallet w SET balance_microcredits = v.balance, held_microcredits = v.held
