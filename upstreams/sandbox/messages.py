@@ -78,7 +78,7 @@ def read_prompt(request: Mapping[str, Any]) -> tuple[Prompt, int]:
     for text, has_mark in _parts(request):
         texts.append(text)
         marked = len(texts) if has_mark else marked
-    questions = [_text_of(message.get("content")) for message in messages if message.get("role") == "user"]
+    questions = [_question_in(message.get("content")) for message in messages if message.get("role") == "user"]
     stops = request.get("stop_sequences")
     thinking, choice = request.get("thinking"), request.get("tool_choice")
     choice = choice if isinstance(choice, dict) else {}
@@ -136,11 +136,12 @@ def _unmarked(block: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in block.items() if name != "cache_control"}
 
 
-def _text_of(content: Any) -> str:
+def _question_in(content: Any) -> str:
+    """What the user said; clients put what they say themselves in blocks before it."""
     if isinstance(content, str):
         return content
     texts = [block.get("text") for block in content or () if isinstance(block, dict)]
-    return " ".join(text for text in texts if isinstance(text, str))
+    return next((text for text in reversed(texts) if isinstance(text, str) and text.strip()), "")
 
 
 def _kind(block: Any) -> Any:
