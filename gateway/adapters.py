@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -82,6 +82,15 @@ class Adapter:
     count: Count | None = None
 
 
+_MESSAGES: Final = Adapter(
+    build_request=anthropic.build_request,
+    complete=anthropic.complete,
+    collect=messages_collect.collect,
+    as_stream=messages_collect.as_stream,
+    relay=anthropic.Relay,
+    count=Count(anthropic.count_request, anthropic.counted),
+)
+
 ADAPTERS: Final[Mapping[tuple[str, str], Adapter]] = {
     ("chat", "openai"): Adapter(
         build_request=openai.build_request,
@@ -90,20 +99,11 @@ ADAPTERS: Final[Mapping[tuple[str, str], Adapter]] = {
         as_stream=chat_collect.as_stream,
         relay=openai.Relay,
     ),
-    ("messages", "anthropic"): Adapter(
-        build_request=anthropic.build_request,
-        complete=anthropic.complete,
-        collect=messages_collect.collect,
-        as_stream=messages_collect.as_stream,
-        relay=anthropic.Relay,
-        count=Count(anthropic.count_request, anthropic.counted),
-    ),
-    ("messages", "openai"): Adapter(
+    ("messages", "anthropic"): _MESSAGES,
+    # Some who speak several vendors' formats: they want the key where OpenAI's clients put it.
+    ("messages", "openai"): replace(
+        _MESSAGES,
         build_request=anthropic.build_bearer_request,
-        complete=anthropic.complete,
-        collect=messages_collect.collect,
-        as_stream=messages_collect.as_stream,
-        relay=anthropic.Relay,
         count=Count(anthropic.count_bearer_request, anthropic.counted),
     ),
     ("responses", "openai"): Adapter(

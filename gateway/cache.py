@@ -76,7 +76,7 @@ def _bears_own(fields: Fields) -> bool:
     """Whether the request bears a breakpoint anywhere."""
     if bytes(fields.get(_CONTROL, b"")) not in _NOTHING:
         return True
-    for name in ("tools", "system", "messages"):
+    for name in ("system", "messages", "tools"):
         raw = bytes(fields.get(name, b""))
         # An escape could spell the word in another way.
         if (b"cache_control" in raw or b"\\u00" in raw) and _is_list(raw) and _marked_inside(raw):

@@ -20,6 +20,7 @@ from catalog.pricing import (
     charge,
     scaled,
     split_input,
+    together,
     unit_ceiling,
 )
 from tests.catalog.values import tokens
@@ -157,6 +158,15 @@ def test_sound_has_its_own_rate() -> None:
     rates = Rates(tokens=tokens(input="2.5", output="10", audio_input="32", audio_output="64"))
     usage = Usage(input_tokens=30, audio_input_tokens=20, output_tokens=7, audio_output_tokens=5)
     assert charge(rates, usage).amount_microcredits == 10 * 250 + 20 * 3_200 + 2 * 1_000 + 5 * 6_400
+
+
+def test_parts_under_several_prices_are_rounded_once() -> None:
+    half = Rates(tokens=TokenRates(input=500_000, output=0))
+    parts = [charge(half, Usage(1)), charge(half, Usage(1), None)]
+    assert [part.amount_microcredits for part in parts] == [1, 1]
+    whole = together(parts)
+    assert whole.amount_microcredits == 1
+    assert whole.lines == parts[0].lines + parts[1].lines
 
 
 def test_media_cost_their_units() -> None:

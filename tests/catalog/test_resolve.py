@@ -8,7 +8,7 @@ from catalog.endpoints import AUDIO, CHAT, EMBEDDINGS, GEMINI, IMAGES, MESSAGES,
 from catalog.entries import Snapshot
 from catalog.media import Durations, MediaRules
 from catalog.pricing import Rates
-from catalog.resolve import find, find_by_intent, lookup
+from catalog.resolve import exact, find, find_by_intent, lookup, price_of
 from core.errors import InvalidRequest
 from tests.catalog.values import model, price, snapshot, target, tokens
 
@@ -46,6 +46,21 @@ def catalog() -> Snapshot:
 )
 def test_names_that_resolve(name: str, endpoint: str, slug: str) -> None:
     assert find(catalog(), name, endpoint).slug == slug
+
+
+@pytest.mark.parametrize(
+    ("name", "slug"),
+    [
+        ("claude-haiku-4-5", "claude-haiku-4-5"),
+        ("claude-haiku-4-5-20251001", "claude-haiku-4-5"),
+        ("claude-opus-5", None),
+        ("nobody", None),
+    ],
+)
+def test_a_name_of_the_providers_own_means_that_very_model(name: str, slug: str | None) -> None:
+    found = exact(catalog(), name)
+    assert (found.slug if found else None) == slug
+    assert price_of(catalog(), name) == (found.price if found else None)
 
 
 @pytest.mark.parametrize(
