@@ -38,7 +38,7 @@ def test_posts_are_never_redirected(gateway: Gateway, caller: Caller, path: str)
     assert caller.send("POST", path, body_of(model)).status == 200
 
 
-@pytest.mark.parametrize("path", ["/v1/nothing", "/api/v1/", "/v1", "/v1/chat", "/v1/messages", "/v1//models"])
+@pytest.mark.parametrize("path", ["/v1/nothing", "/api/v1/", "/v1", "/v1/chat", "/v1/message", "/v1//models"])
 def test_what_is_not_there_is_said_in_json(gateway: Gateway, path: str) -> None:
     reply = client.send(gateway.port, "POST", path, {})
     assert reply.status == 404

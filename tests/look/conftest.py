@@ -42,7 +42,7 @@ def browser(chromium_path: str, django_db_setup: None) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def server(_last_one_out: None) -> Iterator[LiveServer]:
+def server(_committed_database: str) -> Iterator[LiveServer]:
     """The web face on a port. pytest-django's own fixture would empty the tables after each test, which ours refuse."""
     running = LiveServer("127.0.0.1")
     yield running
