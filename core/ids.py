@@ -16,6 +16,8 @@ _lock = threading.Lock()
 _last = 0
 _RANDOM_BYTES = 8
 _POOL_BYTES = 4096
+#: A minute in the stamp's units. Ids stay in order over smaller steps back of the clock; a larger one is believed.
+_LARGEST_STEP_BACK = 60_000 << 12
 #: Random bytes fetched in advance: a system call for each id would also give the interpreter's lock away each time.
 _pool = bytearray()
 os.register_at_fork(after_in_child=_pool.clear)  # a child must never draw what its parent draws
@@ -27,7 +29,9 @@ def uuid7() -> UUID:
     now_ns = time.time_ns()
     stamp = (now_ns // 1_000_000 << 12) | (now_ns % 1_000_000 * 4096 // 1_000_000)
     with _lock:
-        stamp = _last = max(stamp, _last + 1)
+        if stamp <= _last <= stamp + _LARGEST_STEP_BACK:
+            stamp = _last + 1
+        _last = stamp
         if not _pool:
             _pool.extend(os.urandom(_POOL_BYTES))
         random = _pool[-_RANDOM_BYTES:]
