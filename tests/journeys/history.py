@@ -190,7 +190,7 @@ def _limit(key: ApiKey) -> None:
     month = clock.month_of(clock.now())
     meter = SpendMeter.objects.filter(scope_id=key.pk, month=month).first()
     spent = meter.spent_microcredits if meter else 0
-    columns: dict[str, Any] = {
+    limits: dict[str, dict[str, Any]] = {
         "prod-eu": {"spending_limit_microcredits": _limit_for(spent, 83)},
         "prod-us": {"spending_limit_microcredits": _limit_for(spent, 41)},
         "coding-laptops": {
@@ -201,9 +201,9 @@ def _limit(key: ApiKey) -> None:
         },
         "ci-smoke": {"spending_limit_microcredits": _limit_for(spent, 28)},
         "notebook": {},
-    }[key.name]
+    }
     last = RequestLog.objects.filter(key_id=key.pk).order_by("-id").first()
-    ApiKey.objects.filter(pk=key.pk).update(last_used_at=last.billed_at if last else None, **columns)
+    ApiKey.objects.filter(pk=key.pk).update(last_used_at=last.billed_at if last else None, **limits[key.name])
 
 
 def _limit_for(spent: int, percent: int) -> int:
