@@ -1,4 +1,4 @@
-"""Two months of a small team's calls, top-ups and keys, written by the product's own functions at moments gone by.
+"""A small team's calls, top-ups and keys, written by the product's own functions at moments gone by.
 
 The books agree: every call passed the neck, every charge is its tokens at the catalog's price. The same seed and the
 same moment give the same history.
@@ -30,7 +30,6 @@ from tests.usage import rows
 from upstreams.wire import Usage
 from usage.models import RequestLog
 
-DAYS: Final = 60
 SEED: Final = 7
 CREDIT: Final = money.MICROCREDITS_PER_CREDIT
 
@@ -45,12 +44,14 @@ class Habit:
     cached: float
     provider: str
     milliseconds_a_token: float
+    endpoint: str = "chat"
 
 
 HABITS: Final[Mapping[str, Habit]] = {
-    "gpt-5.5": Habit(22, 46_000, 1_900, 0.72, "openai", 16),
-    "gemini-3.1-pro": Habit(20, 74_000, 2_600, 0.5, "google-openai", 14),
-    "gpt-5.4": Habit(17, 52_000, 2_000, 0.55, "openai", 15),
+    "claude-sonnet-4-6": Habit(24, 92_000, 2_300, 0.74, "anthropic", 16, "messages"),
+    "gpt-5.5": Habit(17, 46_000, 1_900, 0.72, "openai", 16),
+    "gemini-3.1-pro": Habit(18, 74_000, 2_600, 0.5, "google-openai", 14),
+    "gpt-5.4": Habit(12, 52_000, 2_000, 0.55, "openai", 15),
     "glm-5": Habit(12, 110_000, 2_900, 0.5, "zai", 18),
     "kimi-k2.5": Habit(9, 96_000, 2_300, 0.3, "moonshot", 17),
     "gpt-5.4-mini": Habit(12, 21_000, 1_400, 0.35, "openai", 9),
@@ -67,14 +68,14 @@ TOPUPS: Final = ((58, 20_000), (41, 25_000), (33, 10_000), (19, 25_000), (6, 20_
 
 @override_settings(DEMO_PAYMENTS=True, STRIPE_SECRET_KEY="sk_test_history")
 @transaction.atomic
-def write(person: User, *, now: datetime | None = None) -> None:
-    """Give the person's own workspace its past up to ``now``. The test database has the catalog."""
-    now = now or clock.now()
+def write(person: User, *, days: int = 60) -> None:
+    """Give the person's own workspace a past of so many days up to now. The test database has the catalog."""
+    now = clock.now()
     dice = random.Random(SEED)
     _top_up(person, now)
-    payers = [_payer(person, name, now) for name in KEYS]
+    payers = [_payer(person, name, now - timedelta(days=days)) for name in KEYS]
     models = snapshot.build().models
-    for at in _moments(dice, now):
+    for at in _moments(dice, now, days):
         payer = dice.choices(payers, list(KEYS.values()))[0]
         slug = dice.choices(list(HABITS), [habit.share for habit in HABITS.values()])[0]
         _call(dice, payer, models[slug], HABITS[slug], at)
@@ -82,9 +83,9 @@ def write(person: User, *, now: datetime | None = None) -> None:
         _limit(payer.key)
 
 
-def _moments(dice: random.Random, now: datetime) -> Iterator[datetime]:
+def _moments(dice: random.Random, now: datetime, days: int) -> Iterator[datetime]:
     """When calls ended: many on working days, few at weekends, most in the daytime, slowly more."""
-    for back in reversed(range(DAYS)):
+    for back in reversed(range(days)):
         day = now.date() - timedelta(days=back)
         count = CALLS_A_WEEKDAY * (0.34 if day.weekday() >= 5 else 1) * (1.15 - back / 150) * dice.uniform(0.75, 1.25)
         midnight = datetime.combine(day, time.min, UTC)
@@ -93,7 +94,7 @@ def _moments(dice: random.Random, now: datetime) -> Iterator[datetime]:
 
 
 def _call(dice: random.Random, payer: Payer, model: ModelEntry, habit: Habit, at: datetime) -> None:
-    about: dict[str, Any] = {"endpoint": "chat", "model": model.slug, "user_id": payer.user.pk}
+    about: dict[str, Any] = {"endpoint": habit.endpoint, "model": model.slug, "user_id": payer.user.pk}
     if dice.random() < 0.006:
         status, kind = dice.choice(FAILURES)
         rows.refused(payer, at=at, status=status, error_type=kind, latency_ms=dice.randint(8, 900), **about)
@@ -176,11 +177,11 @@ def _paid(topup: TopUp) -> stripe_api.Session:
 
 
 # ── Keys ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
-def _payer(person: User, name: str, now: datetime) -> Payer:
+def _payer(person: User, name: str, at: datetime) -> Payer:
     actor = audit.Actor(person.pk, person.email)
     workspace = person.personal_workspace
     # In the order of their names here, the first on top of the page, which shows the newest first.
-    with time_machine.travel(now - timedelta(days=DAYS + list(KEYS).index(name)), tick=True):
+    with time_machine.travel(at - timedelta(hours=list(KEYS).index(name)), tick=True):
         key = issuing.create(workspace, issuing.Terms(name=name), actor=actor, created_by=person).key
     return Payer(person, workspace, key)
 

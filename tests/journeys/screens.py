@@ -189,7 +189,7 @@ def _take_for_readme(browser: Browser, installation: Installation, person: User)
         _go(page, installation.url + path)
         card = page.locator("section.panel", has=page.get_by_role("heading", name=last)).bounding_box()
         assert card is not None
-        page.set_viewport_size({"width": 1360, "height": round(card["y"] + card["height"]) + 24})
+        page.set_viewport_size({"width": 1360, "height": round(card["y"] + card["height"]) + 6})
         page.wait_for_timeout(500)
         page.screenshot(path=README_FOLDER / f"{name}.png")
         page.context.close()
