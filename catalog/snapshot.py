@@ -10,6 +10,7 @@ import logging
 import os
 
 from django.conf import settings
+from django.db import connection, transaction
 from django.db.models import Prefetch
 
 from catalog import codec, media
@@ -26,7 +27,19 @@ log = logging.getLogger(__name__)
 
 
 def build() -> Snapshot:
-    """The catalog as it stands. Keys named by ``secret_env`` come from the environment first, then from the table."""
+    """The catalog as it stood at one moment: a model is never seen without targets that were saved before it.
+
+    Keys named by ``secret_env`` come from the environment first, then from the table.
+    """
+    if connection.in_atomic_block:  # the caller's transaction says what is seen
+        return _read()
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        return _read()
+
+
+def _read() -> Snapshot:
     providers = {row.pk: row for row in Provider.objects.filter(enabled=True)}
     sealed = {pk: _secret(row) for pk, row in providers.items()}
     prices = _prices()

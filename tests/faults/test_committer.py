@@ -214,3 +214,39 @@ def test_a_process_beats_while_a_batch_waits_for_a_lock(
     uvloop.run(scenario())
     assert [each.books().transfers for each in (payer, other)] == [[CREDIT], [CREDIT]]
     assert beats_of(kept[0]) >= 4
+
+
+def test_connections_that_are_cut_again_and_again_hold_nothing_up(installation: Installation) -> None:
+    """A line whose end goes unheard would keep every call of the process waiting for ever."""
+    payer = new_payer(1_000 * CREDIT)
+    address = installation.cluster.url
+    done: list[int] = []
+
+    async def cut() -> None:
+        async with await psycopg.AsyncConnection.connect(address, autocommit=True) as control:
+            for _ in range(60):
+                await asyncio.sleep(0.05)
+                await control.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'cut again'"
+                )
+
+    async def call_again_and_again(books: Committer, cutting: asyncio.Task[None]) -> None:
+        while not cutting.done():
+            admit = payer.admit(10, owner_id=books.owner_id)
+            if isinstance(await books.submit(admit), Admitted):
+                assert isinstance(await books.submit(payer.settle(admit, 1)), Settled)
+                done.append(1)
+
+    async def scenario() -> None:
+        books = Committer(f"{address}?application_name=cut%20again", heartbeat_seconds=0.05)
+        books.start()
+        cutting = asyncio.create_task(cut())
+        async with asyncio.timeout(60):
+            await asyncio.gather(cutting, *(call_again_and_again(books, cutting) for _ in range(20)))
+        await books.close()
+
+    uvloop.run(scenario())
+    books = payer.books()
+    assert len(done) == len(books.transfers) == len(books.log) > 20
+    assert (books.balance, books.held) == (1_000 * CREDIT - len(done), 0)
+    assert verify.verify().findings == ()

@@ -7,32 +7,30 @@ every hold, balance and limit must be, and the proof of the books must find noth
 
 from __future__ import annotations
 
-import copy
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, ClassVar, TypeVar
 from uuid import UUID
 
-import psycopg
 from django.db import connection
 from hypothesis import strategies as st
 from hypothesis.errors import HypothesisException
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from psycopg.conninfo import make_conninfo
 
 from billing import ledger
 from billing.models import HOUSE_ACCOUNTS, Account, CreditLot, Hold, HoldOwner, SpendMeter, Transfer, Wallet
 from core import clock, ids
 from keys.models import ApiKey
 from tests.support.installation import LOOKS
-from tests.support.money import Payer, new_payer
+from tests.support.money import new_payer
+from tests.torture.batches import apply_batch
+from tests.torture.model import Books, Call
 from usage import verify
-from usage.doors import CursorDoor
 from usage.items import (
     Admit,
     Admitted,
@@ -50,7 +48,6 @@ from usage.items import (
     Settled,
     Void,
 )
-from usage.metering import apply
 from usage.sweep import sweep
 
 T = TypeVar("T")
@@ -64,46 +61,12 @@ KINDS = ["admit", "extend", "settle", "void", "again"]
 BODY = b"sealed"
 
 
-@dataclass
-class Call:
-    """One admission and what the model knows of its hold: ``settle`` once it was applied, ``planned`` before."""
-
-    payer: Payer
-    admit: Admit
-    owner: int | None
-    amount: int
-    state: str = "pending"
-    settle: Settle | None = None
-    planned: Settle | None = None
-
-
-@dataclass
-class Books:
-    """A payer as the model sees them."""
-
-    payer: Payer
-    limit: int | None
-    granted: int = 0
-    #: Charged without a hold that covered it: what a balance or a limit may be passed by.
-    uncovered: int = 0
-    enabled: bool = True
-    calls: dict[UUID, Call] = field(default_factory=dict)
-
-    @property
-    def charged(self) -> int:
-        return sum(call.settle.charge_microcredits for call in self.calls.values() if call.settle is not None)
-
-    @property
-    def held(self) -> int:
-        return sum(call.amount for call in self.calls.values() if call.state == "pending")
-
-
 class Machine(RuleBasedStateMachine):
     """Run it with `hypothesis.stateful.run_state_machine_as_test`, on a database that nobody else works on."""
 
     pool: ClassVar[ThreadPoolExecutor]
     steps: ClassVar[int] = 0
-    items_applied: ClassVar[int] = 0
+    items: ClassVar[int] = 0
     #: What went wrong, when it did: tried again, threads may not bring it back, and Hypothesis tells of that alone.
     failures: ClassVar[list[str]] = []
 
@@ -310,7 +273,8 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def the_books_agree(self) -> None:
-        assert verify.verify().findings == ()
+        findings = verify.verify().findings
+        assert not findings
 
     # ── making items ─────────────────────────────────────────────────────────────────────────────────────────────────
     def _account(self, number: int) -> Books:
@@ -375,6 +339,7 @@ class Machine(RuleBasedStateMachine):
 
     # ── what came of them ────────────────────────────────────────────────────────────────────────────────────────────
     def _note(self, items: Sequence[Item], results: Sequence[Result]) -> None:
+        Machine.items += len(items)
         for item, result in zip(items, results, strict=True):
             if item not in self.applied:
                 self.applied.append(item)
@@ -425,35 +390,3 @@ class Machine(RuleBasedStateMachine):
                 connection.close()
 
         return [future.result(60) for future in [self.pool.submit(run, job) for job in jobs]]
-
-
-def apply_batch(items: Sequence[Item]) -> list[Result]:
-    """`apply` as the committer does it: one transaction on a connection of its own, with copies of the items.
-
-    Each thread keeps its connection. No deadlock and no lost race is excused: nothing is tried again.
-    """
-    conn = _connection()
-    Machine.items_applied += len(items)
-    with conn.transaction():
-        return apply(CursorDoor(conn), copy.deepcopy(list(items)))
-
-
-_local = threading.local()
-_opened: list[psycopg.Connection[Any]] = []
-
-
-def _connection() -> psycopg.Connection[Any]:
-    s = connection.settings_dict
-    dsn = make_conninfo(host=s["HOST"], port=s["PORT"], user=s["USER"], password=s["PASSWORD"], dbname=s["NAME"])
-    conn: psycopg.Connection[Any] | None = getattr(_local, "connection", None)
-    if conn is None or conn.closed or _local.dsn != dsn:
-        conn = _local.connection = psycopg.connect(dsn, autocommit=True, options="-c timezone=UTC")
-        _local.dsn = dsn
-        _opened.append(conn)
-    return conn
-
-
-def close_connections() -> None:
-    """Hang all threads' connections up."""
-    while _opened:
-        _opened.pop().close()

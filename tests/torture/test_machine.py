@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.support.databases import cloned, on_database
-from tests.torture import machine
+from tests.torture import batches
 from tests.torture.machine import THREADS, Machine
 
 LASTING = float(os.environ.get("TORTURE_SECONDS", "120"))
@@ -31,7 +31,7 @@ def books(test_database: None, django_db_blocker: pytest_django.DjangoDbBlocker)
         ThreadPoolExecutor(THREADS + 2) as Machine.pool,
     ):
         yield
-        machine.close_connections()
+        batches.close_connections()
 
 
 def run_for(seconds: float, figures: Callable[[str], None]) -> None:
@@ -46,7 +46,7 @@ def run_for(seconds: float, figures: Callable[[str], None]) -> None:
         # With threads no failure comes twice for sure: shrinking it would only blur it.
         phases=[Phase.generate],
     )
-    Machine.steps = Machine.items_applied = 0
+    Machine.steps = Machine.items = 0
     end, number = time.monotonic() + seconds, FIRST_SEED
     while time.monotonic() < end:
         try:
@@ -56,7 +56,7 @@ def run_for(seconds: float, figures: Callable[[str], None]) -> None:
         number += 1
     figures(
         f"the machine over the books: seeds {FIRST_SEED} to {number - 1}, {Machine.steps} steps, "
-        f"{Machine.items_applied} items by up to {THREADS} threads, books proved after each step"
+        f"{Machine.items} items by up to {THREADS} threads, books proved after each step"
     )
 
 
