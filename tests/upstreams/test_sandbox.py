@@ -144,6 +144,24 @@ async def test_a_tool_is_called_when_the_question_is_about_it(sandbox: Server) -
     assert after["finish_reason"] == "stop" and "result" in after["message"]["content"]
 
 
+async def test_a_tool_is_called_with_the_arguments_that_the_question_spells_out(sandbox: Server) -> None:
+    weather = {**WEATHER["function"]["parameters"], "required": ["city", "unit"]}
+    names = ("weather_of_old", "get_weather")
+    tools = [{"type": "function", "function": {"name": name, "parameters": weather}} for name in names]
+    for said, arguments in (
+        ('Call get_weather with {"city": "Ürümqi {}"}, please', {"city": "Ürümqi {}"}),
+        ('get_weather: {not JSON} {"planet": "Mars"} {"city": "Lahore", "days": 2}', {"city": "Lahore", "days": 2}),
+    ):
+        message = (await answer(sandbox, body(said, tools=tools)))["choices"][0]["message"]
+        function = message["tool_calls"][0]["function"]
+        called = json.loads(function["arguments"])
+        assert function["name"] == "get_weather"
+        assert called.pop("unit") in ("c", "f")
+        assert called == arguments
+    message = (await answer(sandbox, body('get_weather {"planet": 1}', tools=tools)))["choices"][0]["message"]
+    assert set(json.loads(message["tool_calls"][0]["function"]["arguments"])) == {"city", "unit", "days"}
+
+
 async def test_a_streamed_tool_call(sandbox: Server) -> None:
     _, data = await ask(sandbox, body("Use a tool", tools=[WEATHER], stream=True))
     deltas = [value["choices"][0]["delta"] for value in objects(data)[:-1]]

@@ -9,6 +9,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 MOST_OUTPUT_TOKENS = 4000
@@ -17,8 +18,10 @@ CACHE_BLOCK_TOKENS = 128
 CACHE_LEAST_TOKENS = 1024
 CACHE_BLOCKS = 512
 CACHE_ENTRIES = 20_000
+MOST_OBJECTS_READ = 20
 
 _TOKEN = re.compile(r"\s?\w{1,6}|\s?[^\w\s]|\s+")
+_decoder = json.JSONDecoder()
 _WORDS_WANTED = re.compile(r"\b(\d{1,4}) words\b")
 _OPENING = "This is the Hypereal sandbox speaking: no provider was called, and the text means nothing."
 _SUBJECTS = ("the ledger", "a quiet server", "the morning train", "an old lighthouse", "the library", "a paper boat",
@@ -82,7 +85,7 @@ class Planner:
         chance = random.Random(digest)  # noqa: S311 the point is that it can be foreseen
         tool = _tool_wanted(prompt)
         if tool is not None:
-            text = json.dumps(sample(tool.schema, chance))
+            text = json.dumps(_arguments(tool, prompt.question, chance))
         elif prompt.schema is not None:
             text = json.dumps(sample(prompt.schema, chance))
         else:
@@ -160,6 +163,32 @@ def sample(schema: Mapping[str, Any], chance: random.Random, depth: int = 0) -> 
     return "sandbox" if kind == "string" else None
 
 
+def _arguments(tool: Tool, question: str, chance: random.Random) -> Any:
+    """Those that the question spells out as a JSON object, with what the tool requires besides; else made up."""
+    properties = tool.schema.get("properties")
+    if not isinstance(properties, Mapping):
+        return sample(tool.schema, chance)
+    given = _object_in(question, properties)
+    if given is None:
+        return sample(tool.schema, chance)
+    required = tool.schema.get("required")
+    wanted = [name for name in required if isinstance(name, str)] if isinstance(required, list) else []
+    missing = {name: part for name in wanted if name not in given and isinstance(part := properties.get(name), Mapping)}
+    return {**{name: sample(part, chance, 1) for name, part in missing.items()}, **given}
+
+
+def _object_in(question: str, properties: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The first JSON object in a text that names nothing but these properties."""
+    for found in islice(re.finditer(r"\{", question), MOST_OBJECTS_READ):
+        try:
+            value, _ = _decoder.raw_decode(question, found.start())
+        except (ValueError, RecursionError):
+            continue
+        if value and value.keys() <= properties.keys():
+            return dict(value)
+    return None
+
+
 def _tool_wanted(prompt: Prompt) -> Tool | None:
     """The tool to call: one that is forced, or one that the question names; never right after a tool's result."""
     if not prompt.tools or prompt.answers_tool:
@@ -167,6 +196,10 @@ def _tool_wanted(prompt: Prompt) -> Tool | None:
     if prompt.forced_tool is not None:
         return next((tool for tool in prompt.tools if tool.name == prompt.forced_tool), prompt.tools[0])
     question = prompt.question.lower()
+    named = frozenset(re.findall(r"[\w-]+", question))
+    for tool in prompt.tools:
+        if tool.name.lower() in named:
+            return tool
     for tool in prompt.tools:
         words = [word for word in re.split(r"[^a-z0-9]+", tool.name.lower()) if len(word) > 3]
         if tool.name.lower() in question or any(word in question for word in words):
