@@ -48,6 +48,7 @@ INSTALLED_APPS = [
     "catalog",
     "orgs",
     "keys",
+    "sso",
     "idempotency",
     "billing",
     "usage",
