@@ -29,6 +29,12 @@ class Workspace(models.Model):
     )
     #: A suspended or deleted workspace keeps its ledger and log; its keys are refused at admission.
     active = models.BooleanField(_("active"), default=True)
+    #: Members without a second factor see nothing of the organization until they have set one up.
+    require_second_factor = models.BooleanField(_("members need a second factor"), default=False)
+    #: The form that asked for this organization, so that the same form sent twice makes one.
+    form_token = models.UUIDField(null=True, unique=True, editable=False)
+    #: Set once and for good: a deleted organization can't be resumed, its slug is not given away again.
+    deleted_at = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(_("created"), default=clock.now, editable=False)
 
     class Meta:
@@ -39,7 +45,11 @@ class Workspace(models.Model):
                 name="orgs_workspace_personal_has_its_user",
                 condition=Q(kind="personal", personal_user__isnull=False)
                 | Q(kind="organization", personal_user__isnull=True),
-            )
+            ),
+            models.CheckConstraint(
+                name="orgs_workspace_deleted_is_inactive",
+                condition=Q(deleted_at__isnull=True) | Q(active=False, kind="organization"),
+            ),
         ]
 
     def __str__(self) -> str:
@@ -70,3 +80,51 @@ class Membership(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user_id} {self.role} in {self.workspace_id}"
+
+
+class Invitation(models.Model):
+    """A mail that lets whoever owns its address become a member, once, for a while."""
+
+    id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
+    workspace = models.ForeignKey(Workspace, on_delete=models.PROTECT, related_name="invitations")
+    #: Lower case, as accounts keep theirs.
+    email = models.EmailField(_("e-mail address"), max_length=254)
+    role = models.CharField(_("role"), max_length=16, choices=Role.choices)
+    #: Keyed hash of the token in the newest mail; sending again makes older links worthless.
+    token_hash = models.BinaryField(max_length=32, unique=True, editable=False)
+    invited_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(default=clock.now, editable=False)
+    sent_at = models.DateTimeField(default=clock.now, editable=False)
+    expires_at = models.DateTimeField()
+    accepted_at = models.DateTimeField(null=True, editable=False)
+    accepted_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+", editable=False
+    )
+    revoked_at = models.DateTimeField(null=True, editable=False)
+
+    class Meta:
+        verbose_name = _("invitation")
+        verbose_name_plural = _("invitations")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["workspace", "email"],
+                name="orgs_invitation_one_open",
+                condition=Q(accepted_at__isnull=True, revoked_at__isnull=True),
+            ),
+            models.CheckConstraint(
+                name="orgs_invitation_never_owner",
+                condition=Q(role__in=[role.value for role in Role if role != Role.OWNER]),
+            ),
+            models.CheckConstraint(
+                name="orgs_invitation_accepted_or_revoked",
+                condition=Q(accepted_at__isnull=True) | Q(revoked_at__isnull=True),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.email} as {self.role}"
+
+    @property
+    def expired(self) -> bool:
+        """Whether its time is over; sending it again gives it a new one."""
+        return self.expires_at <= clock.now()

@@ -34,9 +34,13 @@ def name_after(user: User) -> None:
 
 
 def set_active(workspace: Workspace, active: bool, *, actor: audit.Actor) -> bool:
-    """Suspend or resume a workspace; its keys follow at once (triggers tell the gateway). Whether anything changed."""
+    """Suspend or resume a workspace; its keys follow at once (triggers tell the gateway). Whether anything changed.
+
+    A deleted organization stays what it is.
+    """
     with transaction.atomic():
-        changed = Workspace.objects.filter(pk=workspace.pk, active=not active).update(active=active)
+        rows = Workspace.objects.filter(pk=workspace.pk, deleted_at=None)
+        changed = rows.filter(active=not active).update(active=active)
         if changed:
             target = audit.Target("workspace", workspace.pk, workspace.name)
             action = "workspace.resume" if active else "workspace.suspend"
