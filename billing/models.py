@@ -1,4 +1,7 @@
-"""Wallets, lots, the ledger and holds. `billing.ledger` and `billing.holds` are the only writers."""
+"""Wallets, lots, the ledger and holds. `billing.ledger` and `billing.books` are the only writers.
+
+Rows about payments beside the top-ups (customers, refunds, automatic top-ups) are in `billing.payments`.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,11 @@ from django.utils.translation import gettext_lazy as _
 
 from core import clock, ids
 from orgs.models import Workspace
+
+__all__ = [
+    *("Account", "AutoTopUp", "CreditLot", "Customer", "Hold", "HoldOwner", "Reversal", "SpendMeter", "StripeEvent"),
+    *("HOUSE_ACCOUNTS", "StripeReport", "TopUp", "Transfer", "Wallet"),
+]
 
 
 class Account(models.Model):
@@ -96,7 +104,12 @@ class CreditLot(models.Model):
                 fields=["wallet", "expires_at", "id"],
                 condition=Q(remaining_microcredits__gt=0),
                 name="billing_lot_open",
-            )
+            ),
+            models.Index(
+                fields=["expires_at"],
+                condition=Q(remaining_microcredits__gt=0, expires_at__isnull=False),
+                name="billing_lot_expiring",
+            ),
         ]
         constraints = [
             models.CheckConstraint(name="billing_lot_granted_positive", condition=Q(granted_microcredits__gt=0)),
@@ -255,11 +268,19 @@ class TopUp(models.Model):
         EXPIRED = "expired", _("Expired")
 
     id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
+
+    class Source(models.TextChoices):
+        CHECKOUT = "checkout", _("Pay page")
+        AUTO = "auto", _("Automatic")
+
     wallet = models.ForeignKey(Wallet, on_delete=models.PROTECT, related_name="topups")
+    source = models.CharField(max_length=8, choices=Source.choices, default=Source.CHECKOUT)
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL)
     amount_cents = models.PositiveIntegerField()
     currency = models.CharField(max_length=3, default="usd")
     credits_microcredits = models.BigIntegerField()
+    #: What was paid in all, tax included; NULL until it is paid.
+    charged_cents = models.PositiveIntegerField(null=True)
     state = models.CharField(max_length=12, choices=State.choices, default=State.PENDING)
     #: Paid through the demo's stand-in for Stripe: no card was charged.
     is_demo = models.BooleanField(default=False)
@@ -268,6 +289,10 @@ class TopUp(models.Model):
     stripe_session_id = models.CharField(max_length=255, unique=True, null=True)
     stripe_payment_intent_id = models.CharField(max_length=255, blank=True)
     stripe_charge_id = models.CharField(max_length=255, blank=True)
+    #: The saved card that an automatic top-up charges: asking again asks for the same.
+    stripe_payment_method_id = models.CharField(max_length=255, blank=True)
+    #: The payer asked that the card be kept for automatic top-ups.
+    saves_card = models.BooleanField(default=False)
     checkout_url = models.URLField(max_length=2000, blank=True)
     receipt_url = models.URLField(max_length=2000, blank=True)
     failure = models.CharField(max_length=254, blank=True)
@@ -284,8 +309,18 @@ class TopUp(models.Model):
         indexes = [
             models.Index(fields=["wallet", "-id"], name="billing_topup_wallet"),
             models.Index(fields=["run_after"], condition=Q(run_after__isnull=False), name="billing_topup_due"),
+            models.Index(
+                fields=["stripe_payment_intent_id"],
+                condition=~Q(stripe_payment_intent_id=""),
+                name="billing_topup_payment",
+            ),
         ]
         constraints = [
+            models.UniqueConstraint(
+                fields=["wallet"],
+                condition=Q(source="auto", state__in=["pending", "processing"]),
+                name="billing_topup_one_auto_in_flight",
+            ),
             models.CheckConstraint(
                 name="billing_topup_paid_has_lot", condition=~Q(state="paid") | Q(lot__isnull=False)
             ),

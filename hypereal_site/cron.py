@@ -17,7 +17,7 @@ from django.conf import settings
 from django.contrib.sessions.models import Session
 from django.db import close_old_connections, connection
 
-from billing import stripe_events, topups
+from billing import expiry, stripe_events, topups
 from core import clock
 from idempotency.models import StoredAnswer
 from usage import sweep, verify
@@ -57,6 +57,7 @@ def entries() -> Sequence[Entry]:
     return (
         Entry("holds of dead processes", settings.SWEEP_SECONDS, sweep.sweep),
         Entry("open top-ups", 60.0, lambda: topups.sweep(clock.now())),
+        Entry("expired credits", 60.0, lambda: expiry.sweep(clock.now())),
         Entry("payments nobody told of", 3_600.0, lambda: topups.heal(clock.now())),
         Entry("stored Stripe events", 30.0, lambda: stripe_events.sweep(clock.now())),
         Entry("old answers to idempotency keys", 3_600.0, _forget_answers),
