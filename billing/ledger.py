@@ -111,6 +111,41 @@ def give_back(
 
 
 @transaction.atomic
+def adjust(wallet_id: UUID, *, amount_microcredits: int, reference: UUID, at: datetime) -> bool:
+    """Correct a wallet by hand, once per ``reference``: add promotional credits, or take credits where it is negative.
+
+    What is taken leaves the lots in their order of use; what no lot covers becomes a debt. False where this reference
+    was posted before. Raises ValueError for nothing.
+    """
+    if amount_microcredits == 0:
+        raise ValueError("an adjustment is more than nothing")
+    _locked(wallet_id)
+    kind, house = Transfer.Kind.ADJUSTMENT, HOUSE_ACCOUNTS[Account.Kind.ADJUSTMENT]
+    if Transfer.objects.filter(reference=reference, kind=kind).exists():
+        return False
+    if amount_microcredits < 0:
+        take_back(
+            wallet_id,
+            amount_microcredits=-amount_microcredits,
+            transfer_kind=kind,
+            reference=reference,
+            to_account=house,
+            at=at,
+        )
+        return True
+    granted = grant(
+        wallet_id,
+        kind=CreditLot.Kind.PROMOTIONAL,
+        amount_microcredits=amount_microcredits,
+        transfer_kind=kind,
+        reference=reference,
+        source_account=house,
+        at=at,
+    )
+    return granted is not None
+
+
+@transaction.atomic
 def expire(lot_id: UUID, at: datetime) -> int:
     """Take what is left of an expired lot out of its wallet, except what running calls hold. Microcredits taken.
 

@@ -21,6 +21,7 @@ urlpatterns = [
     path("", include("catalog.urls")),
     path("", include("console.urls")),
     path("", include("usage.urls")),
+    path("", include("vouchers.urls")),
 ]
 
 handler400 = "core.views.bad_request"

@@ -105,6 +105,8 @@ DOORS = [
     page("billing/topups.csv", BILLING_READ),
     thing(f"{TOPUP_PAGE}/return", lambda t: f"/billing/topups/{t.topup}/return", BILLING_READ),
     thing(f"{TOPUP_PAGE}/state", lambda t: f"/billing/topups/{t.topup}/state", BILLING_READ),
+    page("billing/voucher", BILLING_WRITE),
+    page("billing/voucher", BILLING_WRITE, "POST", data={"code": ""}, opened=(422,)),
     # Management API
     page("api/me", MEMBERS),
     page("api/api-keys", KEYS_READ),
@@ -116,6 +118,7 @@ DOORS = [
     thing("api/api-keys/<key_id>", lambda t: f"/api/api-keys/{t.key}", KEYS_WRITE, "DELETE", opened=(204,)),
     page("api/api-usage", USAGE_READ),
     page("api/api-usage/export", USAGE_READ),
+    page("api/vouchers/redeem", BILLING_WRITE, "POST", data={"code": "none"}, json=True, opened=(404,)),
     # One's own account: any signed-in person, about themselves
     page("accounts/email/", MEMBERS),
     page("accounts/password/change/", MEMBERS),
@@ -214,7 +217,7 @@ def everything() -> str:
     digest = hashlib.sha256()
     with connection.cursor() as cursor:
         for table in sorted(connection.introspection.table_names(cursor)):
-            if re.match(r"(accounts|billing|catalog|events|idempotency|keys|orgs|usage)_", table):
+            if re.match(r"(accounts|billing|catalog|events|idempotency|keys|orgs|statements|usage|vouchers)_", table):
                 rows = "string_agg(t::text, chr(10) ORDER BY t::text)"
                 cursor.execute(f"SELECT md5(coalesce({rows}, '')) FROM {table} t")
                 digest.update(f"{table} {cursor.fetchone()}".encode())
