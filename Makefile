@@ -3,7 +3,7 @@ PYTHON ?= python3
 WORKERS ?= 2
 VENV := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help run install test torture lint format bench bench-peers lock css
+.PHONY: help run install test torture lint format bench bench-peers clients lock css
 
 # Settings must load for type and migration checks; nothing is connected to.
 NOWHERE := DJANGO_SETTINGS_MODULE=hypereal_site.settings DATABASE_URL=postgresql://nobody@127.0.0.1:1/none \
@@ -47,6 +47,9 @@ bench: install ## Measure the gateway on this machine against a fast local upstr
 
 bench-peers: install ## The same, beside LiteLLM and Portkey installed in a scratch folder
 	$(VENV)/python -m bench peers $(ARGS)
+
+clients: install ## Let the real SDKs and coding agents finish turns on a site here (ARGS="--only codex" narrows)
+	@$(VENV)/python -m clients $(ARGS)
 
 lock: install ## Resolve requirements*.in into hashed locks (UPGRADE=--upgrade takes newer versions)
 	$(COMPILE) $(UPGRADE) requirements-uv.in -o requirements-uv.lock
