@@ -8,12 +8,20 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from billing.demo_stripe import objects
+from billing.demo_stripe.cards import Cards
 from billing.demo_stripe.objects import Object
 from billing.demo_stripe.params import Refused, missing
+from billing.demo_stripe.reversals import Reversals
 from billing.demo_stripe.store import Store
 
 #: How a visitor of the pay page may let a payment end.
-OUTCOMES: Final = ("success", "decline", "late_success", "late_failure")
+OUTCOMES: Final = (
+    *("success", "decline", "late_success", "late_failure"),
+    # 3-D Secure: the bank's page comes between, where the owner of the card says yes or no.
+    *("authenticate", "approve", "deny"),
+    # Cards that are saved and behave otherwise when they are charged without their owner.
+    *("success_then_declines", "success_then_asks"),
+)
 
 SLOW_PAYMENT_SECONDS: Final = 8.0
 LEAST_CENTS: Final = 50
@@ -23,7 +31,16 @@ LEAST_SESSION_SECONDS: Final = 1800
 _EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+\Z")
 _URL: Final = re.compile(r"https?://[^\s/]+(/\S*)?\Z")
 _DECLINED: Final = "Your card was declined."
+_NOT_CONFIRMED: Final = "The card's owner did not confirm this payment."
 _BOUNCED: Final = "The bank account has insufficient funds to complete this payment."
+
+
+#: Stripe's code, the bank's code, and words.
+_REFUSALS: Final = {
+    "decline": ("card_declined", "generic_decline", _DECLINED),
+    "deny": ("payment_intent_authentication_failure", None, _NOT_CONFIRMED),
+}
+_BEHAVIOUR: Final = {"success_then_declines": "declines", "success_then_asks": "asks"}
 
 
 class NotOpen(Exception):
@@ -40,11 +57,15 @@ class Account:
         clock: Callable[[], float] = time.time,
         on_event: Callable[[Object], None] = lambda event: None,
         slow_seconds: float = SLOW_PAYMENT_SECONDS,
+        tax_percent: int = 0,
     ) -> None:
         self.store = store
         self._clock = clock
         self._on_event = on_event
         self._slow_seconds = slow_seconds
+        self._tax_percent = tax_percent
+        self.cards = Cards(store, self._tell, lambda: self.now)
+        self.reversals = Reversals(store, self._tell, lambda: self.now)
 
     @property
     def now(self) -> int:
@@ -57,12 +78,16 @@ class Account:
         """An open Checkout Session. Raises Refused where the types allow what Stripe still does not."""
         amount, product = _order(params)
         _check_session(params, self.now)
+        if "customer" in params and params["customer"] not in self.store.tables.customers:
+            raise Refused(f"No such customer: '{params['customer']}'", param="customer", code="resource_missing")
+        taxed = params.get("automatic_tax", {}).get("enabled", False)
         identifier = objects.new_id("cs_test", 40)
         session = objects.session(
             params,
             identifier=identifier,
             url=f"{self.store.base}/c/pay/{identifier}",
             amount=amount,
+            tax=amount * self._tax_percent // 100 if taxed else 0,
             now=self.now,
             expires_at=params.get("expires_at", self.now + SESSION_SECONDS),
         )
@@ -91,15 +116,29 @@ class Account:
         if session["status"] != "open":
             raise NotOpen
         intent = self._confirmed(session)
-        attempt = self._attempt(session, intent, "card" if outcome in ("success", "decline") else "us_bank_account")
-        if outcome == "decline":
-            objects.fail(intent, attempt, code="card_declined", decline_code="generic_decline", message=_DECLINED)
+        if outcome == "authenticate":
+            intent.update(status="requires_action", next_action=objects.authentication(session["url"]))
+            self._tell("payment_intent.requires_action", intent)
+            return
+        if outcome in ("approve", "deny") and intent["status"] != "requires_action":
+            raise NotOpen
+        intent["next_action"] = None
+        attempt = self._attempt(session, intent, "us_bank_account" if outcome.startswith("late_") else "card")
+        if outcome in _REFUSALS:
+            code, decline, message = _REFUSALS[outcome]
+            objects.fail(intent, attempt, code=code, decline_code=decline, message=message)
             self._tell("charge.failed", attempt)
             self._tell("payment_intent.payment_failed", intent)
             return
         session.update(status="complete", url=None)
-        if outcome == "success":
+        if not outcome.startswith("late_"):
             self._collect(session, intent, attempt)
+            if intent["setup_future_usage"] == "off_session" and session["customer"]:
+                behaviour = _BEHAVIOUR.get(outcome, "pays")
+                card = self.cards.save(
+                    attempt["payment_method"], session["customer"], behaviour=behaviour, email=self._email(session)
+                )
+                attempt["payment_method_details"]["card"]["last4"] = card["card"]["last4"]
             self._tell("checkout.session.completed", session)
             return
         intent.update(status="processing", latest_charge=attempt["id"])
@@ -110,6 +149,11 @@ class Account:
         }
         self._tell("payment_intent.processing", intent)
         self._tell("checkout.session.completed", session)
+
+    def _email(self, session: Object) -> str | None:
+        customer = self.store.tables.customers.get(session["customer"] or "")
+        email: str | None = customer["email"] if customer else session["customer_email"]
+        return email
 
     def _confirmed(self, session: Object) -> Object:
         table = self.store.tables.payment_intents
@@ -124,7 +168,7 @@ class Account:
     def _attempt(self, session: Object, intent: Object, method: str) -> Object:
         attempt = objects.charge(
             intent,
-            email=session["customer_email"],
+            email=self._email(session),
             method=method,
             receipt_base=f"{self.store.base}/receipts",
             now=self.now,
@@ -144,12 +188,18 @@ class Account:
         """Settle slow payments that are due and expire old sessions. True where anything changed."""
         tables = self.store.tables
         due = [key for key, one in tables.settling.items() if one["due"] <= self._clock()]
+        slow = [one for one in tables.refunds.values() if self._is_over(one)]
         old = [one for one in tables.sessions.values() if one["status"] == "open" and one["expires_at"] <= self.now]
         for key in due:
             self._settle(key, **tables.settling.pop(key))
         for session in old:
             self.expire_session(session)
-        return bool(due or old)
+        for refund in slow:
+            self.reversals.settle_refund(refund, succeeds=True)
+        return bool(due or old or slow)
+
+    def _is_over(self, refund: Object) -> bool:
+        return refund["status"] == "pending" and refund["created"] + self._slow_seconds <= self._clock()
 
     def _settle(self, intent_id: str, *, session: str, due: float, succeeds: bool) -> None:
         tables = self.store.tables
@@ -216,8 +266,28 @@ def _check_session(params: Mapping[str, Any], now: int) -> None:
     if not LEAST_SESSION_SECONDS <= params.get("expires_at", now + SESSION_SECONDS) - now <= SESSION_SECONDS:
         message = "The `expires_at` timestamp must be between 30 minutes and 24 hours from now."
         raise Refused(message, param="expires_at")
+    if "customer_update" in params and "customer" not in params:
+        raise Refused("`customer_update` can only be used with `customer`.", param="customer_update")
+    _check_tax(params)
     _check_metadata(params.get("metadata", {}), "metadata")
     _check_metadata(params.get("payment_intent_data", {}).get("metadata", {}), "payment_intent_data[metadata]")
+
+
+def _check_tax(params: Mapping[str, Any]) -> None:
+    """A known customer's name and address have to be kept where tax is worked out from them."""
+    update = params.get("customer_update", {}) if "customer" in params else {"name": "auto", "address": "auto"}
+    if params.get("tax_id_collection", {}).get("enabled") and update.get("name") != "auto":
+        raise Refused(
+            "Tax ID collection requires updating business name on the customer. To enable tax ID collection for an"
+            " existing customer, please set `customer_update[name]` to `auto`.",
+            param="customer_update",
+        )
+    if params.get("automatic_tax", {}).get("enabled") and update.get("address") != "auto":
+        raise Refused(
+            "Automatic tax calculation in Checkout requires a valid address on the Customer. Add a valid address to the"
+            " Customer or set `customer_update[address]` to `auto` to save the address entered in Checkout.",
+            code="customer_tax_location_invalid",
+        )
 
 
 def _check_metadata(metadata: Mapping[str, str], path: str) -> None:

@@ -6,26 +6,15 @@ import hmac
 import json
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import stripe
-from stripe.params import (
-    ChargeRetrieveParams,
-    EventListParams,
-    EventRetrieveParams,
-    PaymentIntentRetrieveParams,
-)
-from stripe.params.checkout import (
-    SessionCreateParams,
-    SessionExpireParams,
-    SessionListParams,
-    SessionRetrieveParams,
-)
 
 from billing.demo_stripe import objects
 from billing.demo_stripe.account import Account
+from billing.demo_stripe.cards import Declined
 from billing.demo_stripe.objects import Object
 from billing.demo_stripe.params import Refused, checked, decode
 
@@ -45,7 +34,7 @@ class Answer:
 class Failure(Exception):
     """An answer that is no object. ``error`` is the content of Stripe's error object."""
 
-    def __init__(self, status: int, **error: str) -> None:
+    def __init__(self, status: int, **error: Any) -> None:
         super().__init__(error.get("message", ""))
         self.status = status
         self.error = {"type": "invalid_request_error", **error}
@@ -70,8 +59,9 @@ class Route:
 class Api:
     """Answers requests to ``/v1/…``. An empty ``key`` accepts every secret key of test mode."""
 
-    def __init__(self, account: Account, key: str = "") -> None:
+    def __init__(self, account: Account, routes: Sequence[Route], key: str = "") -> None:
         self.account = account
+        self._routes = routes
         self._key = key
 
     def answer(self, method: str, path: str, form: str, headers: Mapping[str, str]) -> Answer:
@@ -98,7 +88,7 @@ class Api:
             raise Failure(400, message=f"Invalid Stripe API version: {version}")
 
     def _run(self, method: str, path: str, form: str, headers: Mapping[str, str]) -> tuple[Object, dict[str, str]]:
-        for route in ROUTES:
+        for route in self._routes:
             match = route.pattern.fullmatch(path)
             if match and route.method == method:
                 break
@@ -107,17 +97,27 @@ class Api:
         key = headers.get("idempotency-key", "") if method == "POST" else ""
         fingerprint = f"{method} {path} {form}"
         if (stored := self._stored(key, fingerprint)) is not None:
+            if declined := stored.get("error"):
+                raise Failure(402, **declined)
             return stored, {"idempotent-replayed": "true"}
         params = checked(decode(form), route.params)
         for wish in params.get("expand", []):  # before anything is made
             _check_wish(wish, route)
-        result = route.handler(self, match["id"] if "id" in match.groupdict() else "", params)
+        try:
+            result = route.handler(self, match["id"] if "id" in match.groupdict() else "", params)
+        except Declined as declined:  # it was tried: that stays, and so does the answer
+            self._keep(key, fingerprint, {"error": json.loads(json.dumps(declined.error))})
+            self.account.store.save()
+            raise Failure(402, **declined.error) from None
         body: Object = json.loads(json.dumps(self._expanded(result, params.get("expand", []))))
-        if key:
-            self.account.store.tables.answers[key] = {"fingerprint": fingerprint, "body": body}
+        self._keep(key, fingerprint, body)
         if method == "POST":
             self.account.store.save()
         return body, {}
+
+    def _keep(self, key: str, fingerprint: str, body: Object) -> None:
+        if key:
+            self.account.store.tables.answers[key] = {"fingerprint": fingerprint, "body": body}
 
     def _stored(self, key: str, fingerprint: str) -> Object | None:
         """The first answer to this key. The same key for something else is an error, as at Stripe."""
@@ -190,13 +190,25 @@ KINDS: Final = {
     "sessions": "checkout.session",
     "payment_intents": "payment_intent",
     "charges": "charge",
+    "customers": "customer",
+    "payment_methods": "payment_method",
+    "refunds": "refund",
+    "disputes": "dispute",
     "events": "event",
 }
 #: Fields that hold an id, and the table it leads to. What this stand-in never fills can still be asked for.
 EXPANDABLE: Final[Mapping[str, Mapping[str, str]]] = {
-    "checkout.session": {"payment_intent": "payment_intents", "invoice": "", "customer": "", "setup_intent": ""},
-    "payment_intent": {"latest_charge": "charges", "customer": "", "payment_method": ""},
-    "charge": {"payment_intent": "payment_intents", "balance_transaction": "", "customer": ""},
+    "checkout.session": {
+        "payment_intent": "payment_intents",
+        "customer": "customers",
+        "invoice": "",
+        "setup_intent": "",
+    },
+    "payment_intent": {"latest_charge": "charges", "customer": "customers", "payment_method": "payment_methods"},
+    "charge": {"payment_intent": "payment_intents", "customer": "customers", "balance_transaction": ""},
+    "payment_method": {"customer": "customers"},
+    "refund": {"charge": "charges", "payment_intent": "payment_intents"},
+    "dispute": {"charge": "charges", "payment_intent": "payment_intents"},
 }
 
 
@@ -224,61 +236,3 @@ def _created_within(created: int, bounds: Any) -> bool:
         return created == bounds
     above = bounds.get("gt", created - 1) < created and bounds.get("gte", created) <= created
     return bool(above and created < bounds.get("lt", created + 1) and created <= bounds.get("lte", created))
-
-
-def _create_session(api: Api, _: str, params: dict[str, Any]) -> Object:
-    return api.account.create_session(params)
-
-
-def _retrieve_session(api: Api, identifier: str, _: dict[str, Any]) -> Object:
-    return api.find("sessions", identifier)
-
-
-def _expire_session(api: Api, identifier: str, _: dict[str, Any]) -> Object:
-    return api.account.expire_session(api.find("sessions", identifier))
-
-
-def _list_sessions(api: Api, _: str, params: dict[str, Any]) -> Object:
-    wanted = {name: params[name] for name in ("status", "payment_intent", "customer") if name in params}
-    return api.page("sessions", _SESSIONS, params, lambda one: all(one[name] == wanted[name] for name in wanted))
-
-
-def _retrieve_payment_intent(api: Api, identifier: str, _: dict[str, Any]) -> Object:
-    return api.find("payment_intents", identifier)
-
-
-def _retrieve_charge(api: Api, identifier: str, _: dict[str, Any]) -> Object:
-    return api.find("charges", identifier)
-
-
-def _retrieve_event(api: Api, identifier: str, _: dict[str, Any]) -> Object:
-    return api.find("events", identifier)
-
-
-def _list_events(api: Api, _: str, params: dict[str, Any]) -> Object:
-    if "type" in params and "types" in params:
-        raise Refused("You may only specify one of these parameters: type, types.", param="type")
-    types = params.get("types", [params["type"]] if "type" in params else None)
-    return api.page("events", "/v1/events", params, lambda one: types is None or _among(one["type"], types))
-
-
-def _among(type_: str, wanted: list[str]) -> bool:
-    return any(type_ == one or (one.endswith("*") and type_.startswith(one[:-1])) for one in wanted)
-
-
-def _route(method: str, path: str, params: Any, handler: Handler, kind: str, *, is_list: bool = False) -> Route:
-    pattern = re.compile(path.replace("{id}", r"(?P<id>[A-Za-z0-9_]+)"))
-    return Route(method, pattern, params, handler, kind, is_list)
-
-
-_SESSIONS: Final = "/v1/checkout/sessions"
-ROUTES: Final = (
-    _route("POST", _SESSIONS, SessionCreateParams, _create_session, "checkout.session"),
-    _route("GET", _SESSIONS, SessionListParams, _list_sessions, "checkout.session", is_list=True),
-    _route("GET", f"{_SESSIONS}/{{id}}", SessionRetrieveParams, _retrieve_session, "checkout.session"),
-    _route("POST", f"{_SESSIONS}/{{id}}/expire", SessionExpireParams, _expire_session, "checkout.session"),
-    _route("GET", "/v1/payment_intents/{id}", PaymentIntentRetrieveParams, _retrieve_payment_intent, "payment_intent"),
-    _route("GET", "/v1/charges/{id}", ChargeRetrieveParams, _retrieve_charge, "charge"),
-    _route("GET", "/v1/events", EventListParams, _list_events, "event", is_list=True),
-    _route("GET", "/v1/events/{id}", EventRetrieveParams, _retrieve_event, "event"),
-)

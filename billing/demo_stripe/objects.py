@@ -27,7 +27,7 @@ def _names(kind: Any) -> list[str]:
     return [name for name, hint in kind.__annotations__.items() if "ClassVar" not in str(hint)]
 
 
-def _filled(kind: Any, **values: Any) -> Object:
+def filled(kind: Any, **values: Any) -> Object:
     """All fields of ``kind``, empty but for ``values``. A value for a field that it does not have is a mistake."""
     blank: Object = dict.fromkeys(_names(kind))
     unknown = values.keys() - blank.keys()
@@ -36,25 +36,27 @@ def _filled(kind: Any, **values: Any) -> Object:
     return {**blank, **values}
 
 
-def session(params: Mapping[str, Any], *, identifier: str, url: str, amount: int, now: int, expires_at: int) -> Object:
-    """An open Checkout Session of the hosted page, made of checked parameters."""
+def session(
+    params: Mapping[str, Any], *, identifier: str, url: str, amount: int, tax: int, now: int, expires_at: int
+) -> Object:
+    """An open Checkout Session of the hosted page, made of checked parameters. ``amount`` and ``tax`` in cents."""
     kind = checkout.Session
     item = params["line_items"][0]["price_data"]
-    return _filled(
+    return filled(
         kind,
         id=identifier,
         object="checkout.session",
-        adaptive_pricing=_filled(kind.AdaptivePricing, **params.get("adaptive_pricing", {"enabled": False})),
+        adaptive_pricing=filled(kind.AdaptivePricing, **params.get("adaptive_pricing", {"enabled": False})),
         amount_subtotal=amount,
-        amount_total=amount,
-        automatic_tax=_filled(kind.AutomaticTax, **{"enabled": False, **params.get("automatic_tax", {})}),
+        amount_total=amount + tax,
+        automatic_tax=filled(kind.AutomaticTax, **{"enabled": False, **params.get("automatic_tax", {})}),
         billing_address_collection=params.get("billing_address_collection"),
         cancel_url=params.get("cancel_url"),
         client_reference_id=params.get("client_reference_id"),
         created=now,
         currency=item["currency"],
         custom_fields=[],
-        custom_text=_filled(kind.CustomText),
+        custom_text=filled(kind.CustomText),
         customer=params.get("customer"),
         customer_creation="if_required",
         customer_details=_person(params.get("customer_email")),
@@ -68,12 +70,12 @@ def session(params: Mapping[str, Any], *, identifier: str, url: str, amount: int
         payment_method_options={},
         payment_method_types=["card", "us_bank_account"],
         payment_status="unpaid",
-        phone_number_collection=_filled(kind.PhoneNumberCollection, enabled=False),
+        phone_number_collection=filled(kind.PhoneNumberCollection, enabled=False),
         shipping_options=[],
         status="open",
         submit_type=params.get("submit_type"),
         success_url=params.get("success_url"),
-        total_details=_filled(kind.TotalDetails, amount_discount=0, amount_shipping=0, amount_tax=0),
+        total_details=filled(kind.TotalDetails, amount_discount=0, amount_shipping=0, amount_tax=tax),
         ui_mode=params.get("ui_mode", "hosted_page"),
         url=url,
         wallet_options=None,
@@ -81,25 +83,25 @@ def session(params: Mapping[str, Any], *, identifier: str, url: str, amount: int
 
 
 def _person(email: str | None) -> Object | None:
-    return _filled(checkout.Session.CustomerDetails, email=email, tax_exempt="none") if email else None
+    return filled(checkout.Session.CustomerDetails, email=email, tax_exempt="none") if email else None
 
 
 def _invoice_creation(params: Mapping[str, Any]) -> Object:
     kind = checkout.Session.InvoiceCreation
     enabled = params.get("invoice_creation", {}).get("enabled", False)
-    return _filled(kind, enabled=enabled, invoice_data=_filled(kind.InvoiceData, metadata={}))
+    return filled(kind, enabled=enabled, invoice_data=filled(kind.InvoiceData, metadata={}))
 
 
 def payment_intent(of: Object, data: Mapping[str, Any], *, now: int) -> Object:
     """The payment of a session ``of`` that somebody has just confirmed; not paid yet."""
     identifier = new_id("pi")
-    return _filled(
+    return filled(
         stripe.PaymentIntent,
         id=identifier,
         object="payment_intent",
         amount=of["amount_total"],
         amount_capturable=0,
-        amount_details=_filled(stripe.PaymentIntent.AmountDetails, tip={}),
+        amount_details=filled(stripe.PaymentIntent.AmountDetails, tip={}),
         amount_received=0,
         capture_method="automatic",
         client_secret=f"{identifier}_secret_{secrets.token_hex(12)}",
@@ -120,18 +122,29 @@ def payment_intent(of: Object, data: Mapping[str, Any], *, now: int) -> Object:
     )
 
 
+def own_payment_intent(params: Mapping[str, Any], *, now: int) -> Object:
+    """A payment without a session, made of checked parameters; not paid yet."""
+    of = {
+        "amount_total": params["amount"],
+        "currency": params["currency"],
+        "customer": params["customer"],
+        "payment_method_types": ["card"],
+    }
+    return payment_intent(of, params, now=now)
+
+
 def charge(intent: Object, *, email: str | None, method: str, receipt_base: str, now: int) -> Object:
     """One attempt to collect a payment: pending until `succeed` or `fail` says more. ``method`` is a type's name."""
     kind = stripe.Charge
     identifier = new_id("ch")
-    return _filled(
+    return filled(
         kind,
         id=identifier,
         object="charge",
         amount=intent["amount"],
         amount_captured=0,
         amount_refunded=0,
-        billing_details=_filled(kind.BillingDetails, address=_filled(kind.BillingDetails.Address), email=email),
+        billing_details=filled(kind.BillingDetails, address=filled(kind.BillingDetails.Address), email=email),
         calculated_statement_descriptor="DEMO",
         captured=False,
         created=now,
@@ -158,11 +171,11 @@ def _method_details(method: str) -> Object:
     kind = stripe.Charge.PaymentMethodDetails
     if method == "us_bank_account":
         bank = kind.UsBankAccount
-        return _filled(kind, type=method, us_bank_account=_filled(bank, bank_name="DEMO BANK", last4="6789"))
-    card = _filled(
+        return filled(kind, type=method, us_bank_account=filled(bank, bank_name="DEMO BANK", last4="6789"))
+    card = filled(
         kind.Card,
         brand="visa",
-        checks=_filled(kind.Card.Checks, cvc_check="pass"),
+        checks=filled(kind.Card.Checks, cvc_check="pass"),
         country="US",
         exp_month=12,
         exp_year=2099,
@@ -170,7 +183,14 @@ def _method_details(method: str) -> Object:
         last4="4242",
         network="visa",
     )
-    return _filled(kind, type="card", card=card)
+    return filled(kind, type="card", card=card)
+
+
+def authentication(url: str) -> Object:
+    """What stands in a payment that waits for its payer at the bank's page (3-D Secure)."""
+    kind = stripe.PaymentIntent.NextAction
+    redirect = filled(kind.RedirectToUrl, url=url)
+    return filled(kind, type="redirect_to_url", redirect_to_url=redirect)
 
 
 def succeed(intent: Object, attempt: Object) -> None:
@@ -186,7 +206,7 @@ def fail(intent: Object, attempt: Object, *, code: str, decline_code: str | None
     attempt.update(status="failed", failure_code=code, failure_message=message)
     attempt["outcome"] = _outcome("issuer_declined", "declined_by_network", message, reason=decline_code)
     intent.update(status="requires_payment_method", latest_charge=attempt["id"], payment_method=None)
-    intent["last_payment_error"] = _filled(
+    intent["last_payment_error"] = filled(
         stripe.PaymentIntent.LastPaymentError,
         type="card_error",
         code=code,
@@ -197,7 +217,7 @@ def fail(intent: Object, attempt: Object, *, code: str, decline_code: str | None
 
 
 def _outcome(word: str, network_status: str, message: str, *, reason: str | None = None) -> Object:
-    return _filled(
+    return filled(
         stripe.Charge.Outcome,
         type=word,
         network_status=network_status,
@@ -210,7 +230,7 @@ def _outcome(word: str, network_status: str, message: str, *, reason: str | None
 def event(type_: str, about: Object, *, now: int) -> Object:
     """What happened to ``about``, which is written down as it stands now."""
     kind = stripe.Event
-    return _filled(
+    return filled(
         kind,
         id=new_id("evt"),
         object="event",
@@ -219,7 +239,7 @@ def event(type_: str, about: Object, *, now: int) -> Object:
         data={"object": copy.deepcopy(about)},
         livemode=False,
         pending_webhooks=1,
-        request=_filled(kind.Request),
+        request=filled(kind.Request),
         type=type_,
     )
 

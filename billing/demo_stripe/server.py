@@ -10,7 +10,6 @@ import argparse
 import json
 import logging
 import os
-import re
 import sys
 import threading
 import time
@@ -21,10 +20,11 @@ from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
 from billing.demo_stripe import pages
-from billing.demo_stripe.account import OUTCOMES, SLOW_PAYMENT_SECONDS, Account, NotOpen
+from billing.demo_stripe.account import SLOW_PAYMENT_SECONDS, Account
 from billing.demo_stripe.api import Api
-from billing.demo_stripe.objects import Object
+from billing.demo_stripe.routes import ROUTES
 from billing.demo_stripe.store import Store
+from billing.demo_stripe.visits import Visit, Visits
 from billing.demo_stripe.webhooks import Mishaps, Sender
 
 log = logging.getLogger("demo_stripe")
@@ -33,8 +33,6 @@ WEBHOOK_PATH: Final = "/billing/webhooks/stripe"
 MAX_BODY: Final = 64 * 1024
 SOCKET_SECONDS: Final = 15
 TICK_SECONDS: Final = 0.2
-_PAY: Final = re.compile(r"/c/pay/(\w+)")
-_RECEIPT: Final = re.compile(r"/receipts/(\w+)")
 
 
 class DemoStripe:
@@ -56,14 +54,22 @@ class DemoStripe:
         clock: Callable[[], float] = time.time,
         mishaps: Mishaps | None = None,
         slow_seconds: float = SLOW_PAYMENT_SECONDS,
+        tax_percent: int = 0,
         automatic: bool = True,
     ) -> None:
         self._http = _Server((host, port), self)
         port = self._http.server_address[1]
         self.url = public_url.rstrip("/") or f"http://{f'[{host}]' if ':' in host else host}:{port}"
         self.sender = Sender(webhook_url, webhook_secret, clock=clock, mishaps=mishaps)
-        self.account = Account(Store(self.url, state), clock=clock, on_event=self.sender.add, slow_seconds=slow_seconds)
-        self.api = Api(self.account, api_key)
+        self.account = Account(
+            Store(self.url, state),
+            clock=clock,
+            on_event=self.sender.add,
+            slow_seconds=slow_seconds,
+            tax_percent=tax_percent,
+        )
+        self.api = Api(self.account, ROUTES, api_key)
+        self.visits = Visits(self.account)
         self._automatic = automatic
         self._ended = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -102,32 +108,6 @@ class DemoStripe:
                 step()
             except Exception:
                 log.exception("a step of the stand-in failed")
-
-    # ── Pages ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def session(self, identifier: str) -> Object | None:
-        """The session that a pay page's address names."""
-        return self.account.store.tables.sessions.get(identifier)
-
-    def pay_page(self, session: Object) -> str:
-        """The page of one session as it stands."""
-        if session["status"] != "open":
-            return pages.over(session)
-        tables = self.account.store.tables
-        intent = tables.payment_intents.get(session["payment_intent"])
-        error = intent["last_payment_error"]["message"] if intent and intent["last_payment_error"] else ""
-        return pages.pay(session, product=tables.hidden[session["id"]]["product"], error=error)
-
-    def pay(self, session: Object, outcome: str) -> str:
-        """Let a visitor pay. Returns the address to go to; "" means back to the pay page."""
-        store = self.account.store
-        with store.lock:
-            try:
-                self.account.pay(session, outcome)
-                store.save()
-            except NotOpen:
-                pass  # a second click ends where the first one did
-            return pages.with_session(session["success_url"], session) if session["status"] == "complete" else ""
 
 
 class _Server(ThreadingHTTPServer):
@@ -178,28 +158,20 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(answer.status, body, "application/json", **answer.headers)
 
     def _page(self, path: str) -> None:
-        demo = self.server.demo
-        with demo.account.store.lock:
-            if (match := _PAY.fullmatch(path)) and (session := demo.session(match[1])):
-                return self._html(200, demo.pay_page(session), session)
-            if (match := _RECEIPT.fullmatch(path)) and (charge := demo.account.store.tables.charges.get(match[1])):
-                return self._html(200, pages.receipt(charge))
-        return self._html(404, pages.nothing_here())
+        self._answer(self.server.demo.visits.get(path))
 
     def _choose(self, path: str, form: str) -> None:
-        demo = self.server.demo
-        match = _PAY.fullmatch(path)
-        session = demo.session(match[1]) if match else None
-        outcome = parse_qs(form, max_num_fields=5).get("outcome", [""])[0]
-        if session is None:
-            return self._html(404, pages.nothing_here())
-        if outcome not in OUTCOMES:
-            return self._html(400, demo.pay_page(session), session)
-        return self._send(303, b"", "text/plain; charset=utf-8", Location=demo.pay(session, outcome) or path)
+        fields = {name: values[0] for name, values in parse_qs(form, max_num_fields=5).items()}
+        self._answer(self.server.demo.visits.post(path, fields))
 
-    def _html(self, status: int, page: str, session: Object | None = None) -> None:
+    def _answer(self, answer: Visit) -> None:
+        if answer.location:
+            return self._send(303, b"", "text/plain; charset=utf-8", Location=answer.location)
+        return self._html(answer.status, answer.page, answer.back)
+
+    def _html(self, status: int, page: str, addresses: Sequence[str]) -> None:
         # A browser holds the redirect that answers the form against form-action too.
-        back = {_origin(session[name]) for name in ("success_url", "cancel_url") if session[name]} if session else set()
+        back = {_origin(address) for address in addresses}
         forms = " ".join(["'self'", *sorted(back)])
         policy = f"default-src 'none'; style-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action {forms}"
         self._send(status, page.encode(), "text/html; charset=utf-8", **{"Content-Security-Policy": policy})

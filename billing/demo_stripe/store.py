@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +15,10 @@ from billing.demo_stripe.objects import Object
 MAX_SESSIONS: Final = 500
 MAX_EVENTS: Final = 1_000
 MAX_ANSWERS: Final = 1_000
+MAX_CUSTOMERS: Final = 500
+MAX_PORTALS: Final = 100
+#: Payments without a session, with their charges.
+MAX_OWN_PAYMENTS: Final = 1_000
 
 
 @dataclass(slots=True)
@@ -23,6 +28,11 @@ class Tables:
     sessions: dict[str, Object] = field(default_factory=dict)
     payment_intents: dict[str, Object] = field(default_factory=dict)
     charges: dict[str, Object] = field(default_factory=dict)
+    customers: dict[str, Object] = field(default_factory=dict)
+    payment_methods: dict[str, Object] = field(default_factory=dict)
+    refunds: dict[str, Object] = field(default_factory=dict)
+    disputes: dict[str, Object] = field(default_factory=dict)
+    portals: dict[str, Object] = field(default_factory=dict)
     events: dict[str, Object] = field(default_factory=dict)
     #: Session id → the payment_intent_data and the product's name that it was made with.
     hidden: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -69,7 +79,15 @@ class Store:
             ended = [one for one in tables.sessions.values() if one["status"] != "open" and not self._is_settling(one)]
             for one in (*ended, *tables.sessions.values())[:surplus]:
                 self._forget(one)
-        for table, most in ((tables.events, MAX_EVENTS), (tables.answers, MAX_ANSWERS)):
+        bounds = (
+            (tables.events, MAX_EVENTS),
+            (tables.answers, MAX_ANSWERS),
+            (tables.customers, MAX_CUSTOMERS),
+            (tables.payment_methods, MAX_CUSTOMERS),
+            (tables.portals, MAX_PORTALS),
+        )
+        self._forget_own_payments()
+        for table, most in bounds:
             for key in list(table)[: max(0, len(table) - most)]:
                 del table[key]
 
@@ -83,5 +101,20 @@ class Store:
         tables.hidden.pop(session["id"], None)
         tables.settling.pop(intent, None)
         tables.payment_intents.pop(intent, None)
-        for key in [key for key, one in tables.charges.items() if one["payment_intent"] == intent]:
-            del tables.charges[key]
+        self._forget_charges({intent})
+
+    def _forget_own_payments(self) -> None:
+        tables = self.tables
+        of_sessions = {one["payment_intent"] for one in tables.sessions.values()}
+        own = [key for key in tables.payment_intents if key not in of_sessions]
+        surplus = set(own[: max(0, len(own) - MAX_OWN_PAYMENTS)])
+        if surplus:
+            for key in surplus:
+                del tables.payment_intents[key]
+            self._forget_charges(surplus)
+
+    def _forget_charges(self, intents: Collection[str]) -> None:
+        tables = self.tables
+        for table in (tables.charges, tables.refunds, tables.disputes):
+            for key in [key for key, one in table.items() if one["payment_intent"] in intents]:
+                del table[key]
