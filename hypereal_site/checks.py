@@ -20,8 +20,7 @@ from django.db import DatabaseError, connections
 from django.http.request import validate_host
 
 from catalog.models import Provider
-from core import secrets
-from core.destinations import Allowed, Purpose
+from core import outbound, secrets
 
 LEAST_POSTGRESQL = 170_000
 LEAST_PEPPER_CHARACTERS = 32
@@ -85,10 +84,7 @@ def database_engine(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
 def egress_allow(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
     """Private hosts that the guarded outbound client may reach."""
     try:
-        for entry in settings.EGRESS_ALLOW:
-            purpose, _sign, place = entry.partition("=")
-            Purpose(purpose.strip())
-            Allowed.read(place)
+        outbound.allowed()
     except ValueError as error:
         hint = "Write purpose=host, purpose=host:port or purpose=network, parted by commas."
         return [Error(f"EGRESS_ALLOW can't be read: {error}", hint=hint, id="hypereal.E005")]

@@ -183,12 +183,17 @@ SERVER_EMAIL = DEFAULT_FROM_EMAIL
 STRIPE_SECRET_KEY = env.text("STRIPE_SECRET_KEY", "")
 STRIPE_WEBHOOK_SECRETS = env.words("STRIPE_WEBHOOK_SECRETS")
 STRIPE_API_BASE = env.text("STRIPE_API_BASE", "")
+#: Stripe Tax works out sales tax on the pay page; the account must be set up for it there.
+STRIPE_AUTOMATIC_TAX = env.flag("STRIPE_AUTOMATIC_TAX")
+STRIPE_TAX_CODE = env.text("STRIPE_TAX_CODE", "txcd_10000000")
 #: True where the pay page is this project's own stand-in: no card is charged, and every billing page says so.
 DEMO_PAYMENTS = env.flag("DEMO_PAYMENTS")
 ALLOW_DEMO_PAYMENTS = env.flag("ALLOW_DEMO_PAYMENTS", DEMO)
 TOPUP_LEAST_CENTS = 200
 TOPUP_MOST_CENTS = env.integer("TOPUP_MOST_CENTS", 1_000_000, least=200)
 TOPUP_PRESELECTED_CENTS = 1_000
+#: Who statements come from, line by line: legal name, address, tax id. Parted by | in the variable.
+STATEMENT_ISSUER = [line.strip() for line in env.text("STATEMENT_ISSUER", "").split("|") if line.strip()]
 #: Credits below which a call that is billed by tokens is not admitted (the balance before holds counts).
 MIN_BALANCE_CREDITS = env.integer("MIN_BALANCE_CREDITS", 200)
 
@@ -215,6 +220,8 @@ HOLD_OWNER_DEAD_SECONDS = env.seconds("HOLD_OWNER_DEAD_SECONDS", 60.0)
 SWEEP_SECONDS = env.seconds("SWEEP_SECONDS", 15.0)
 #: purpose=host[:port] or purpose=network entries that the guarded outbound client may reach although they are private.
 EGRESS_ALLOW = env.words("EGRESS_ALLOW")
+#: address or address:port of the name server that is asked for proofs of domains; empty = the machine's own.
+DNS_RESOLVER = env.text("DNS_RESOLVER", "")
 
 # ── Pages ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 LANGUAGE_CODE = "en"

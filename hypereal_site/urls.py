@@ -15,11 +15,13 @@ admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-a
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("accounts/", include("accounts.urls")),
+    path("api/auth/sso/", include("sso.urls")),
     path("api/", api.urls),
     path("language", set_language, name="set_language"),
     path("", include("billing.urls")),
     path("", include("catalog.urls")),
     path("", include("console.urls")),
+    path("", include("statements.urls")),
     path("", include("usage.urls")),
     path("", include("vouchers.urls")),
 ]

@@ -170,6 +170,8 @@ class SsoIdentity(models.Model):
     email = models.EmailField(max_length=254)
     created_at = models.DateTimeField(default=clock.now, editable=False)
     last_sign_in_at = models.DateTimeField(null=True, blank=True)
+    #: When it first brought the person into the organization. Whoever is removed after that is not let in again by it.
+    joined_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         verbose_name = _("identity")

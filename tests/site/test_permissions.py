@@ -22,6 +22,7 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from billing.models import TopUp
+from core import clock
 from keys.models import ApiKey
 from tests import cast, factories
 
@@ -34,6 +35,7 @@ KEYS_WRITE = frozenset({OWNER, ADMIN, DEVELOPER})
 BILLING_READ = frozenset({OWNER, ADMIN, BILLING, VIEWER})
 BILLING_WRITE = frozenset({OWNER, BILLING})
 USAGE_READ = MEMBERS
+THIS_MONTH = f"{clock.now():%Y-%m}"
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,9 @@ class Door:
         return self.route.startswith("api/")
 
 
-def page(route: str, roles: frozenset[str], method: str = "GET", **rest: Any) -> Door:
-    """A door whose URL names nothing."""
-    return Door(route, method, roles, lambda _: f"/{route}", **rest)
+def page(route: str, roles: frozenset[str], method: str = "GET", *, path: str = "", **rest: Any) -> Door:
+    """A door whose URL names nothing that is somebody's."""
+    return Door(route, method, roles, lambda _: path or f"/{route}", **rest)
 
 
 def thing(route: str, path: Callable[[Things], str], roles: frozenset[str], method: str = "GET", **rest: Any) -> Door:
@@ -105,6 +107,13 @@ DOORS = [
     page("billing/topups.csv", BILLING_READ),
     thing(f"{TOPUP_PAGE}/return", lambda t: f"/billing/topups/{t.topup}/return", BILLING_READ),
     thing(f"{TOPUP_PAGE}/state", lambda t: f"/billing/topups/{t.topup}/state", BILLING_READ),
+    page("billing/statements", BILLING_READ),
+    *(
+        page(f"billing/statements/<str:month>{end}", BILLING_READ, path=f"/billing/statements/{THIS_MONTH}{end}")
+        for end in ("", ".csv", ".pdf", "/calls.csv")
+    ),
+    page("billing/profile", BILLING_READ),
+    page("billing/profile", BILLING_WRITE, "POST", data={"legal_name": "Acme Ltd"}, opened=(302,)),
     page("billing/voucher", BILLING_WRITE),
     page("billing/voucher", BILLING_WRITE, "POST", data={"code": ""}, opened=(422,)),
     # Management API
@@ -152,6 +161,9 @@ PUBLIC = {
     "accounts/login/code/confirm/": "second step of a sign-in that a session carries",
     "accounts/2fa/authenticate/": "second step of a sign-in that a session carries",
     "accounts/2fa/webauthn/login/": "sign-in by passkey",
+    "api/auth/sso/<str:provider_id>": "the answer of an identity provider, which proves itself",
+    "api/auth/sso/<str:provider_id>/login": "the way to an identity provider",
+    "api/auth/sso/<str:provider_id>/finish": "the end of a sign-in that a cookie and a token carry",
     "api/openapi.json": "the API's description",
     "api/": "nothing is there",
     "language": "the language of pages",
@@ -217,7 +229,7 @@ def everything() -> str:
     digest = hashlib.sha256()
     with connection.cursor() as cursor:
         for table in sorted(connection.introspection.table_names(cursor)):
-            if re.match(r"(accounts|billing|catalog|events|idempotency|keys|orgs|statements|usage|vouchers)_", table):
+            if re.match(r"(accounts|billing|catalog|events|idempotency|keys|orgs|sso|statements|usage|vouchers)_", table):
                 rows = "string_agg(t::text, chr(10) ORDER BY t::text)"
                 cursor.execute(f"SELECT md5(coalesce({rows}, '')) FROM {table} t")
                 digest.update(f"{table} {cursor.fetchone()}".encode())

@@ -1,0 +1,34 @@
+"""What a sign-in over a provider leaves in the session, and what other changes mean for connections."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from allauth.account.signals import user_logged_in
+from django.conf import settings
+from django.dispatch import receiver
+from django.http import HttpRequest
+
+from accounts.models import User
+from core import clock
+from orgs import access
+from sso.models import SsoConnection
+
+SESSION_KEY = "sso_connection"
+
+
+@receiver(user_logged_in)
+def mark_session(
+    request: HttpRequest, user: User, sso_connection: str = "", sso_session_ends_at: str = "", **_: Any
+) -> None:
+    """The session knows its connection, opens in its organization, and ends no later than the provider wants."""
+    connection = SsoConnection.objects.filter(pk=sso_connection).first() if sso_connection else None
+    if connection is None:
+        request.session.pop(SESSION_KEY, None)
+        return
+    request.session[SESSION_KEY] = str(connection.pk)
+    request.session[access.SESSION_KEY] = str(connection.workspace_id)
+    if sso_session_ends_at:
+        left = datetime.fromisoformat(sso_session_ends_at) - clock.now()
+        request.session.set_expiry(max(60, min(int(left.total_seconds()), settings.SESSION_COOKIE_AGE)))

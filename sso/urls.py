@@ -1,0 +1,13 @@
+"""The public addresses of single sign-on, one set a connection. All below the path of `sso.flows.COOKIE_PATH`."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from sso import views
+
+urlpatterns = [
+    path("<str:provider_id>", views.endpoint, name="sso_endpoint"),
+    path("<str:provider_id>/login", views.login, name="sso_login"),
+    path("<str:provider_id>/finish", views.finish, name="sso_finish"),
+]
