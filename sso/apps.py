@@ -8,3 +8,4 @@ class SsoConfig(AppConfig):
 
     def ready(self) -> None:
         from sso import signals  # noqa: F401  (receivers connect on import; models must be loaded first)
+        from sso.saml import checks  # noqa: F401  (checks register on import)

@@ -10,6 +10,8 @@ from sso import flows
 from sso.flows import Started
 from sso.models import SsoConnection
 from sso.oidc import authorize
+from sso.saml import request as saml_request
+from sso.saml import sides
 
 
 def start(
@@ -21,6 +23,9 @@ def start(
     tester: User | None = None,
 ) -> tuple[str, Started]:
     """The provider's address for this sign-in, and the flow that its answer will name. Raises SignInRefused."""
+    if connection.kind == SsoConnection.Kind.SAML:
+        started = flows.start(request, connection, next_path=next_path, tester=tester, request_id=saml_request.new_id())
+        return sides.address(connection, started), started
     started = flows.start(request, connection, next_path=next_path, tester=tester)
     return authorize.address(connection, started, login_hint=login_hint), started
 

@@ -12,7 +12,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 from django.utils.translation import gettext as _
 
-from core import egress, errors
+from core import egress, errors, outbound
 from sso.saml import xml
 from sso.saml.parties import POST, REDIRECT, IdentityProvider, ServiceProvider
 
@@ -27,7 +27,7 @@ _TRANSIENT: Final = "urn:oasis:names:tc:SAML:2.0:nameid-format:transient"
 
 
 # ── Theirs ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-def read(document: bytes, *, allow: egress.AllowList = egress.NOTHING, entity_id: str = "") -> IdentityProvider:
+def read(document: bytes, *, entity_id: str = "") -> IdentityProvider:
     """The identity provider that ``document`` describes; ``entity_id`` chooses where it describes several.
 
     Raises InvalidRequest that names the field ``metadataXml``.
@@ -37,7 +37,7 @@ def read(document: bytes, *, allow: egress.AllowList = egress.NOTHING, entity_id
     except xml.Malformed as error:
         raise _invalid(_("The metadata can't be used: %(why)s") % {"why": error}) from None
     entity, role = _chosen(root, entity_id)
-    location, binding = _sign_on(role, allow)
+    location, binding = _sign_on(role)
     return IdentityProvider(
         entity_id=_entity_id(entity),
         sso_url=location,
@@ -48,11 +48,11 @@ def read(document: bytes, *, allow: egress.AllowList = egress.NOTHING, entity_id
     )
 
 
-def fetch(url: str, *, allow: egress.AllowList = egress.NOTHING) -> bytes:
+def fetch(url: str) -> bytes:
     """The document at ``url``, over the guarded way out. Raises InvalidRequest that names ``metadataUrl``."""
     limits = egress.Limits(body_bytes=xml.MOST_BYTES)
     try:
-        answer = egress.fetch(url, egress.Purpose.IDENTITY_PROVIDER, limits=limits, allow=allow)
+        answer = outbound.call(url, egress.Purpose.IDENTITY_PROVIDER, limits=limits)
     except egress.EgressError as error:
         text = _("The metadata could not be fetched: %(why)s") % {"why": error}
         raise errors.InvalidRequest(text, param="metadataUrl", code="unreachable") from None
@@ -89,16 +89,16 @@ def _entity_id(entity: xml.Element) -> str:
     return str(name)
 
 
-def _sign_on(role: xml.Element, allow: egress.AllowList) -> tuple[str, str]:
+def _sign_on(role: xml.Element) -> tuple[str, str]:
     offered = {service.get("Binding"): service.get("Location") for service in xml.find(role, "md:SingleSignOnService")}
     if REDIRECT in offered:
-        return _location(offered[REDIRECT] or "", allow), REDIRECT
+        return _location(offered[REDIRECT] or ""), REDIRECT
     if POST in offered:
         raise _invalid(_("The identity provider takes requests by POST only; switch HTTP-Redirect on over there."))
     raise _invalid(_("The metadata has no SingleSignOnService with the HTTP-Redirect binding."))
 
 
-def _location(url: str, allow: egress.AllowList) -> str:
+def _location(url: str) -> str:
     """The browser goes there, we don't; so it need not be public, only https unless the operator allows the host."""
     try:
         parts = urlsplit(url)
@@ -108,18 +108,15 @@ def _location(url: str, allow: egress.AllowList) -> str:
     plain = len(url) <= 1000 and url.isascii() and url.isprintable() and not set(url) & set(" \"'<>\\^`{|}#")
     if parts.scheme not in ("https", "http") or not parts.hostname or "@" in parts.netloc or not plain:
         raise _invalid(_("The sign-on address is not a valid URL."))
-    if parts.scheme == "http" and not _vouched_for(parts.hostname, port, allow):
+    if parts.scheme == "http" and not _vouched_for(parts.hostname, port):
         raise _invalid(_("The sign-on address must begin with https://."))
     return url
 
 
-def _vouched_for(host: str, port: int, allow: egress.AllowList) -> bool:
+def _vouched_for(host: str, port: int) -> bool:
     try:
-        egress.check_url(
-            f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/",
-            egress.Purpose.IDENTITY_PROVIDER,
-            allow=allow,
-        )
+        place = f"[{host}]" if ":" in host else host
+        egress.check_url(f"http://{place}:{port}/", egress.Purpose.IDENTITY_PROVIDER, allow=outbound.allowed())
     except egress.EgressError:
         return False
     return True

@@ -19,6 +19,8 @@ class Refused(SignInRefused):
 
 
 TEXTS: Final[Mapping[str, Any]] = {
+    "off": _("This way to sign in is switched off."),
+    "unregistered": _("This way to sign in is not set up yet."),
     "malformed": _("The identity provider's answer is not a readable SAML response."),
     "too_large": _("The identity provider's answer is too large."),
     "status": _("The identity provider did not sign you in."),
