@@ -164,6 +164,7 @@ PUBLIC = {
     "api/auth/sso/<str:provider_id>": "the answer of an identity provider, which proves itself",
     "api/auth/sso/<str:provider_id>/login": "the way to an identity provider",
     "api/auth/sso/<str:provider_id>/finish": "the end of a sign-in that a cookie and a token carry",
+    "api/auth/sso/<str:provider_id>/metadata": "what is registered at an identity provider",
     "api/openapi.json": "the API's description",
     "api/": "nothing is there",
     "language": "the language of pages",
