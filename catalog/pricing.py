@@ -139,12 +139,16 @@ class Units:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One part of a charge: ``quantity`` × ``price_microcredits`` / ``per``, exact and unrounded."""
+    """One part of a charge: ``quantity`` × ``price_microcredits`` / ``per``, exact and unrounded.
+
+    ``model`` is set where another model's price applied.
+    """
 
     bucket: str
     quantity: int
     price_microcredits: int
     per: int
+    model: str = ""
 
     @property
     def numerator(self) -> int:

@@ -60,14 +60,19 @@ def find(snapshot: Snapshot, name: str, endpoint: str) -> ModelEntry:
 
 
 def find_by_intent(snapshot: Snapshot, intent: str, endpoint: str) -> ModelEntry:
-    """The cheapest model of ``endpoint`` that is qualified for ``intent`` and has somebody to serve it.
+    """The first of `qualified`. Raises what it raises."""
+    return qualified(snapshot, intent, endpoint)[0]
+
+
+def qualified(snapshot: Snapshot, intent: str, endpoint: str) -> list[ModelEntry]:
+    """The models of ``endpoint`` that are qualified for ``intent``, those that somebody serves first, cheapest first.
 
     A model that only the sandbox can serve comes after all others; equal prices go by id, so that the choice is stable.
     Raises InvalidRequest (param ``intent``) where no model is qualified; ``available_intents`` names those that work.
     """
     offered = [snapshot.models[slug] for slug in snapshot.available(endpoint)]
-    qualified = [entry for entry in offered if intent in entry.intents]
-    if not qualified:
+    found = [entry for entry in offered if intent in entry.intents]
+    if not found:
         known = sorted({word for entry in offered for word in entry.intents})
         raise InvalidRequest(
             f"No model is qualified for the intent '{shown(intent)}' at {PATHS[endpoint]}.",
@@ -75,7 +80,7 @@ def find_by_intent(snapshot: Snapshot, intent: str, endpoint: str) -> ModelEntry
             code="intent_not_found",
             extra={"available_intents": known},
         )
-    return min(qualified, key=lambda entry: (not entry.targets, entry.sandboxed, usual_cost(entry), entry.slug))
+    return sorted(found, key=lambda entry: (not entry.targets, entry.sandboxed, usual_cost(entry), entry.slug))
 
 
 def usual_cost(entry: ModelEntry) -> int:

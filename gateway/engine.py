@@ -9,11 +9,13 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from catalog import resolve
-from catalog.entries import ModelEntry, Snapshot, TargetEntry
+from catalog.entries import ModelEntry, TargetEntry
 from core import money, secrets
 from core.errors import Conflict, InternalError, InvalidRequest, Overloaded, ProductError, RateLimited
+from gateway import affinity
 from gateway.adapters import ADAPTERS
-from gateway.dialects.base import Call, Dialect
+from gateway.dialects.base import Call, Dialect, Receipt
+from gateway.failover import Trail
 from gateway.meter import Meter
 from gateway.pump import Ticket, WholeRun
 from gateway.request import Answer, GatewayRequest, RawHeaders, StreamAnswer
@@ -21,6 +23,7 @@ from gateway.runtime import Runtime
 from gateway.streams import StreamRun
 from idempotency import replay
 from idempotency.replay import Hashes
+from keys.auth import KeyFacts
 from usage.items import Admit, Admitted, Claim, LogRow, Record, Refused, Replay
 
 T = TypeVar("T")
@@ -39,7 +42,7 @@ async def serve(request: GatewayRequest, dialect: Dialect) -> Answer | StreamAns
     if problem is not None:
         raise problem
     assert call is not None
-    entry, chain = resolve_chain(runtime.catalog.snapshot, call)
+    entry, chain = resolve_chain(runtime, key, call)
     request.model = entry.slug
     key.check_model(entry.slug)
     _check_service_tier(call, entry)
@@ -47,6 +50,8 @@ async def serve(request: GatewayRequest, dialect: Dialect) -> Answer | StreamAns
     if call.other_models:
         _check_other_models(request, call)
     name = replay.presented(request.raw_headers)
+    if affinity.has_equals(chain):
+        chain = await _heavy(runtime, call, affinity.ordered, chain, request.raw_headers, call, key.workspace_id)
     hashes = None
     if name is not None:
         hashes = await _heavy(runtime, call, replay.hashes, name, "POST", request.path, call.body)
@@ -113,16 +118,35 @@ async def _parse(request: GatewayRequest, dialect: Dialect) -> tuple[Call | None
     return call, None
 
 
-def resolve_chain(snapshot: Snapshot, call: Call) -> tuple[ModelEntry, list[TargetEntry]]:
-    """The model that is called, and the targets that speak its format. Raises InvalidRequest and Overloaded."""
+def resolve_chain(runtime: Runtime, key: KeyFacts, call: Call) -> tuple[ModelEntry, list[TargetEntry]]:
+    """The model that is called, and the targets that can be asked. Raises InvalidRequest and Overloaded.
+
+    A pinned model is honoured exactly. An intent takes the cheapest model that is qualified, that the key may call and
+    that somebody serves at this moment.
+    """
+    snapshot = runtime.catalog.snapshot
     if call.model:
         entry = resolve.find(snapshot, call.model, call.kind)
+        chain = _chain(entry, call.kind)
     else:
-        entry = resolve.find_by_intent(snapshot, call.intent, call.kind)
-    chain = [target for target in entry.chain(call.kind) if (call.kind, target.target.adapter) in ADAPTERS]
+        qualified = resolve.qualified(snapshot, call.intent, call.kind)
+        allowed = [each for each in qualified if key.may_call(each.slug)] or qualified
+        breaker = runtime.failover.breaker
+        entry, chain = min(
+            ((each, _chain(each, call.kind)) for each in allowed),
+            key=lambda found: (
+                not found[1],
+                found[0].sandboxed,
+                not any(breaker.seconds_left(each.target) <= 0 for each in found[1]),
+            ),
+        )
     if not chain:
         raise Overloaded(f"No provider serves {entry.slug} at this moment.", headers={"Retry-After": "60"})
     return entry, chain
+
+
+def _chain(entry: ModelEntry, kind: str) -> list[TargetEntry]:
+    return [target for target in entry.chain(kind) if (kind, target.target.adapter) in ADAPTERS]
 
 
 def _check_service_tier(call: Call, entry: ModelEntry) -> None:
@@ -195,8 +219,8 @@ async def _admit(
 
 async def _whole(run: WholeRun) -> Answer:
     whole = await run.answer
-    headers = served_headers(run.ticket.entry, whole.entry, whole.attempts)
-    headers.append((b"x-hypereal-credits", str(money.credits(whole.receipt.charged_microcredits)).encode()))
+    headers = served_headers(run.ticket.entry, whole.entry, run.trail)
+    headers += receipt_headers(whole.receipt)
     if (receipts := run.ticket.call.receipts) is not None:
         headers += receipts.headers(whole.receipt.usage, whole.receipt.saved_microcredits)
     return Answer(200, whole.body, headers, whole.content_type.encode())
@@ -206,7 +230,7 @@ def _stream(run: StreamRun) -> StreamAnswer:
     def headers() -> RawHeaders:
         if run.opened is None:  # only a keep-alive so far
             return [(b"x-hypereal-model", run.ticket.entry.slug.encode("latin-1"))]
-        served = served_headers(run.ticket.entry, run.opened.entry, run.trail.attempts)
+        served = served_headers(run.ticket.entry, run.opened.entry, run.trail)
         usage, receipts = run.opened.relay.usage, run.ticket.call.receipts
         if usage is not None and receipts is not None:
             served += receipts.headers(usage, None)
@@ -215,16 +239,32 @@ def _stream(run: StreamRun) -> StreamAnswer:
     return StreamAnswer(run.pipe, headers, run.ticket.dialect.stream_content_type, run.caller_left)
 
 
-def served_headers(model: ModelEntry, entry: TargetEntry, attempts: int) -> RawHeaders:
-    """Which model, provider and attempt served."""
+def served_headers(model: ModelEntry, entry: TargetEntry, trail: Trail) -> RawHeaders:
+    """Which model, provider and attempt served, and what came of the attempts before it."""
     headers = [
         (b"x-hypereal-provider", entry.target.provider.encode("latin-1")),
         (b"x-hypereal-model", model.slug.encode("latin-1")),
-        (b"x-hypereal-attempts", b"%d" % attempts),
+        (b"x-hypereal-attempts", b"%d" % trail.attempts),
+        (b"x-hypereal-trace", trail.header().encode("latin-1", "replace")),
     ]
     if entry.sandbox:
         headers.append((b"x-hypereal-sandbox", b"1"))
     return headers
+
+
+def receipt_headers(receipt: Receipt) -> RawHeaders:
+    """What a whole answer's receipt will say of tokens and money, under the words that it has there."""
+    usage = receipt.usage
+    written = usage.cache_write_5m_tokens + usage.cache_write_1h_tokens
+    tokens = b"input_tokens=%d, cached_input_tokens=%d, cache_write_tokens=%d, output_tokens=%d" % (
+        usage.input_tokens, usage.cached_input_tokens, written, usage.output_tokens
+    )  # fmt: skip
+    return [
+        (b"x-hypereal-credits", str(money.credits(receipt.charged_microcredits)).encode()),
+        (b"x-hypereal-reserved-credits", str(money.credits(receipt.reserved_microcredits)).encode()),
+        (b"x-hypereal-price-version", b"%d" % receipt.price_version),
+        (b"x-hypereal-usage", tokens),
+    ]
 
 
 def _again(stored: Replay) -> Answer:

@@ -4,31 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+import re
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
+
+from msgspec import structs
 
 from catalog.entries import TargetEntry
 from core import clock
 from core.errors import Overloaded, ProductError, TimedOut, UpstreamFailed
 from gateway.breaker import Breaker
+from gateway.health import Health
 from gateway.limits import Limits
 from upstreams.errors import (
     AccountRefused,
     ConnectTimedOut,
+    ModelMissing,
     PoolBusy,
     Retryable,
+    UnknownHere,
     UpstreamError,
     UpstreamRateLimited,
     UpstreamRefusal,
     UpstreamTimedOut,
 )
 from upstreams.wire import Target, Timeouts
+from usage.items import Attempt
 
 T = TypeVar("T")
 
 #: Asked once per attempt: sends the call to a target and raises UpstreamError where that did not serve it.
-Attempt = Callable[[TargetEntry, Timeouts], Awaitable[T]]
+Ask = Callable[[TargetEntry, Timeouts], Awaitable[T]]
+#: Failures that will come again until an operator has done something about them.
+_OURS: Final = (AccountRefused, ModelMissing)
 _OVERLOAD_STATUSES = frozenset({429, 503, 529})
 
 
@@ -54,10 +63,14 @@ class PassedOn(ProductError):
 
 @dataclass(slots=True)
 class Trail:
-    """The attempts of one call, the last one last; log and headers tell of it."""
+    """The attempts of one call, the last one last; log, headers and receipts tell of it."""
 
     entries: list[TargetEntry] = field(default_factory=list)
     errors: list[UpstreamError] = field(default_factory=list)
+    #: What came of each ended attempt.
+    steps: list[Attempt] = field(default_factory=list)
+    #: How often a retry was waited for.
+    waits: int = 0
 
     @property
     def attempts(self) -> int:
@@ -68,6 +81,44 @@ class Trail:
     def last(self) -> TargetEntry | None:
         """The target that served, or that failed last."""
         return self.entries[-1] if self.entries else None
+
+    def ended(self, entry: TargetEntry, seconds: float, error: BaseException | None = None) -> None:
+        """Note what came of an attempt that took so long."""
+        kind = "" if error is None else error.kind if isinstance(error, UpstreamError) else "given_up"
+        status = error.status if isinstance(error, UpstreamError) else None
+        self.steps.append(Attempt(target=label_of(entry.target), ms=int(seconds * 1000), error=kind, status=status))
+
+    def broke(self, error: UpstreamError) -> None:
+        """The attempt that served failed after all, in the middle of its stream."""
+        self.errors.append(error)
+        if self.steps:
+            self.steps[-1] = structs.replace(self.steps[-1], error=error.kind, status=error.status)
+
+    def header(self) -> str:
+        """The steps in one line: provider, region, what went wrong, milliseconds. No host, no key, no account."""
+        return ", ".join(map(_in_words, self.steps))
+
+
+def label_of(target: Target) -> str:
+    """A target in one word, for the log and for receipts."""
+    return f"{target.provider}/{target.region}/{target.upstream_model}"[:254]
+
+
+def _names(message: str, target: Target) -> bool:
+    """Whether the message tells of the model by the name that we gave it there."""
+    return re.search(rf"(?<![\w.-]){re.escape(target.upstream_model)}(?![\w-])", message) is not None
+
+
+def _in_words(step: Attempt) -> str:
+    provider, region, _ = step.target.split("/", 2)
+    words = [provider]
+    if region:
+        words.append(f"region={region}")
+    if step.error:
+        words.append(f"error={step.error}")
+    if step.status is not None:
+        words.append(f"status={step.status}")
+    return ";".join([*words, f"ms={step.ms}"])
 
 
 class Failover:
@@ -83,75 +134,112 @@ class Failover:
         monotonic: Callable[[], float] = clock.monotonic,
     ) -> None:
         self.breaker = breaker
+        self.health = Health(monotonic)
         self._limits = limits
         self._sleep = sleep
         self._jitter = jitter
         self._monotonic = monotonic
 
-    async def serve(
-        self, chain: Sequence[TargetEntry], attempt: Attempt[T], trail: Trail, gone: Callable[[], bool]
-    ) -> T:
+    async def serve(self, chain: Sequence[TargetEntry], ask: Ask[T], trail: Trail, gone: Callable[[], bool]) -> T:
         """The first attempt that succeeds. Raises the ProductError for the caller when none did.
 
         Nothing is tried again for a caller who is ``gone``: then CallerLeft.
         """
         deadline = self._monotonic() + self._limits.total_seconds
+        unknown: UnknownHere | None = None
         for entry in self._in_order(chain):
-            for retry in (False, True):
-                if trail.errors and not await self._pause(trail.errors[-1], deadline, retry=retry):
-                    break
-                if trail.errors and gone():
-                    raise CallerLeft("the caller left")
-                started = self._monotonic()
-                try:
-                    return await self._try(entry, attempt, trail, deadline)
-                except UpstreamRefusal as refusal:
-                    raise PassedOn(refusal) from None
-                except UpstreamError as error:
-                    trail.errors.append(error)
-                    left_out = self.breaker.seconds_left(entry.target) > 0
-                    if left_out or not self._worth_a_retry(error, self._monotonic() - started):
-                        break
+            try:
+                return await self._ask_twice(entry, ask, trail, deadline, gone)
+            except UnknownHere as refusal:
+                unknown = unknown or refusal
+            except UpstreamRefusal as refusal:
+                raise PassedOn(refusal) from None
+            except UpstreamError:
+                pass  # it is on the trail
             if self._monotonic() >= deadline:
                 break
+            if gone():
+                raise CallerLeft("the caller left")
+        if unknown is not None and not trail.errors:
+            raise PassedOn(unknown)
         raise verdict(trail.errors)
 
-    def _in_order(self, chain: Sequence[TargetEntry]) -> list[TargetEntry]:
-        """The chain without targets that are left out; where all are, the one that comes back first is tried anyway."""
-        order = [entry for entry in chain if self.breaker.admits(entry.target)]
-        if order or not chain:
-            return order
-        return [min(chain, key=lambda entry: self.breaker.seconds_left(entry.target))]
+    def _in_order(self, chain: Sequence[TargetEntry]) -> Iterator[TargetEntry]:
+        """The chain without targets that are left out; where all are, the one that comes back first is tried anyway.
 
-    async def _try(self, entry: TargetEntry, attempt: Attempt[T], trail: Trail, deadline: float) -> T:
-        limits, target = self._limits, entry.target
-        trail.entries.append(entry)
-        timeouts = Timeouts(
-            connect_seconds=limits.connect_seconds,
-            first_byte_seconds=limits.first_byte_seconds,
-            idle_seconds=limits.idle_seconds,
-            total_seconds=max(0.05, deadline - self._monotonic()),
-        )
+        Each is asked about when its turn comes: a target that may be probed once must not lose that to a call which
+        was served before it came to it.
+        """
+        asked = False
+        for entry in chain:
+            if self.breaker.admits(entry.target):
+                asked = True
+                yield entry
+        if chain and not asked:
+            yield min(chain, key=lambda entry: self.breaker.seconds_left(entry.target))
+
+    async def _ask_twice(
+        self, entry: TargetEntry, ask: Ask[T], trail: Trail, deadline: float, gone: Callable[[], bool]
+    ) -> T:
+        """One attempt, and one more where that is worth it. Raises the last one's UpstreamError, and CallerLeft."""
+        started = self._monotonic()
         try:
-            result = await attempt(entry, timeouts)
+            return await self._try(entry, ask, trail, deadline)
         except UpstreamRefusal:
-            self.breaker.succeeded(target)
             raise
         except UpstreamError as error:
-            self.note(target, error)
+            left_out = self.breaker.seconds_left(entry.target) > 0
+            if left_out or not self._worth_a_retry(error, self._monotonic() - started):
+                raise
+            if not await self._pause(error, deadline, trail):
+                raise
+        if gone():
+            raise CallerLeft("the caller left")
+        return await self._try(entry, ask, trail, deadline)
+
+    async def _try(self, entry: TargetEntry, ask: Ask[T], trail: Trail, deadline: float) -> T:
+        target = entry.target
+        trail.entries.append(entry)
+        began = self._monotonic()
+        try:
+            result = await ask(entry, self._timeouts(target, deadline - began))
+        except BaseException as error:
+            seconds = self._monotonic() - began
+            trail.ended(entry, seconds, error)
+            if isinstance(error, ModelMissing) and _names(error.message, target):
+                self.note(target, error, seconds)  # the name is ours; another one in its place may be the caller's
+            elif isinstance(error, UpstreamRefusal):
+                self.breaker.succeeded(target)
+                self.health.served(target, seconds)
+            elif isinstance(error, UpstreamError):
+                trail.errors.append(error)
+                self.note(target, error, seconds)
+            else:
+                self.breaker.released(target)
             raise
-        except BaseException:
-            self.breaker.released(target)
-            raise
+        seconds = self._monotonic() - began
+        trail.ended(entry, seconds)
         self.breaker.succeeded(target)
+        self.health.served(target, seconds)
         return result
 
-    def note(self, target: Target, error: UpstreamError) -> None:
-        """Tell the breaker of a failure, also of one in the middle of a stream."""
+    def _timeouts(self, target: Target, left_seconds: float) -> Timeouts:
+        """A target's own times go before the installation's; no call lives longer than ``left_seconds``."""
+        limits, own = self._limits, target.options
+        return Timeouts(
+            connect_seconds=own.connect_seconds or limits.connect_seconds,
+            first_byte_seconds=own.first_byte_seconds or limits.first_byte_seconds,
+            idle_seconds=own.idle_seconds or limits.idle_seconds,
+            total_seconds=max(0.05, min(left_seconds, own.total_seconds or left_seconds)),
+        )
+
+    def note(self, target: Target, error: UpstreamError, seconds: float | None = None) -> None:
+        """Tell the breaker of a failure, also of one in the middle of a stream (then without ``seconds``)."""
         if isinstance(error, PoolBusy):
             self.breaker.released(target)  # our own shortage says nothing about the target
-        else:
-            self.breaker.failed(target, at_once=isinstance(error, AccountRefused), retry_after=error.retry_after)
+            return
+        self.breaker.failed(target, at_once=isinstance(error, _OURS), retry_after=error.retry_after)
+        self.health.failed(target, error.kind, error.status, seconds)
 
     def _worth_a_retry(self, error: UpstreamError, took_seconds: float) -> bool:
         if not error.retry_same_target or took_seconds > self._limits.retry_within_seconds:
@@ -160,17 +248,15 @@ class Failover:
             return False  # it may still be at work on the call: a second one would be paid for twice
         return error.retry_after is None or error.retry_after <= self._limits.most_retry_after_seconds
 
-    async def _pause(self, error: UpstreamError, deadline: float, *, retry: bool) -> bool:
-        """Wait before a retry on the same target; the next target is asked at once. False when time is up."""
-        if not retry:
-            return self._monotonic() < deadline
+    async def _pause(self, error: UpstreamError, deadline: float, trail: Trail) -> bool:
+        """Wait before a retry on the same target, each time in a call for longer. False when time is up."""
         limits = self._limits
-        seconds = error.retry_after
-        if seconds is None:
-            seconds = limits.backoff_seconds * (0.5 + self._jitter())
+        backoff = min(limits.backoff_seconds * 2.0**trail.waits, limits.most_backoff_seconds)
+        trail.waits += 1
+        if error.retry_after is None:
+            seconds = backoff * (0.5 + self._jitter())
         else:
-            seconds += limits.backoff_seconds * self._jitter()
-        seconds = min(seconds, max(limits.most_backoff_seconds, limits.most_retry_after_seconds))
+            seconds = min(error.retry_after, limits.most_retry_after_seconds) + backoff * self._jitter()
         if self._monotonic() + seconds >= deadline:
             return False
         await self._sleep(seconds)

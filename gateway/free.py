@@ -18,7 +18,7 @@ _MOST_BYTES = 1024 * 1024
 async def count_tokens(request: GatewayRequest, call: Call) -> Answer:
     """What the first healthy target counts. Raises the ProductError that the caller gets."""
     runtime = request.runtime
-    entry, chain = engine.resolve_chain(runtime.catalog.snapshot, call)
+    entry, chain = engine.resolve_chain(runtime, request.key, call)
     request.key.check_model(entry.slug)
 
     async def attempt(target: TargetEntry, timeouts: Timeouts) -> bytes:
@@ -30,7 +30,7 @@ async def count_tokens(request: GatewayRequest, call: Call) -> Answer:
     trail = Trail()
     body = await runtime.failover.serve(chain, attempt, trail, request.caller_is_gone)
     assert trail.last is not None
-    return Answer(200, body, engine.served_headers(entry, trail.last, trail.attempts))
+    return Answer(200, body, engine.served_headers(entry, trail.last, trail))
 
 
 async def _count(request: GatewayRequest, call: Call, entry: TargetEntry, counting: Count, timeouts: Timeouts) -> bytes:

@@ -111,6 +111,8 @@ class Meter:
         charge = pricing.charge(price.rates if price is not None else self._rates, usage)
         if model and price is None:
             return replace(charge, unpriced=(*charge.unpriced, f"model:{model}"))
+        if model:
+            return replace(charge, lines=tuple(replace(line, model=model) for line in charge.lines))
         return charge
 
     def saved_microcredits(self, usage: Usage, charged_microcredits: int) -> int:

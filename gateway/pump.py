@@ -19,13 +19,13 @@ from core import clock
 from core.errors import InternalError, ProductError
 from gateway.dialects.base import Call, Dialect, Receipt
 from gateway.exchange import Exchange
-from gateway.failover import Trail
+from gateway.failover import Trail, label_of
 from gateway.meter import Meter
 from gateway.runtime import Runtime, shutting_down
 from idempotency import replay
 from idempotency.replay import Hashes
 from keys.auth import KeyFacts
-from upstreams.wire import Target, Usage
+from upstreams.wire import Usage
 from usage.items import Answer, LogRow, Settle, Void
 
 logger = logging.getLogger(__name__)
@@ -58,11 +58,6 @@ class Whole:
     body: bytes = field(repr=False)
     content_type: str
     receipt: Receipt
-
-
-def _name_of(target: Target) -> str:
-    """A target in one word, for the log and for receipts."""
-    return f"{target.provider}/{target.region}/{target.upstream_model}"[:254]
 
 
 class Run:
@@ -100,6 +95,12 @@ class Run:
         self.task.uncancel()
         return reason
 
+    def told_of_attempts(self) -> dict[str, str]:
+        """Headers about the attempts so far, also on an answer that tells of their failure."""
+        if not self.trail.steps:
+            return {}
+        return {"x-hypereal-attempts": str(self.trail.attempts), "x-hypereal-trace": self.trail.header()}
+
     def _unexpected(self, error: Exception) -> InternalError:
         """Log where it happened, never what was in the values: they may be somebody's words."""
         where = "".join(traceback.format_tb(error.__traceback__))
@@ -119,12 +120,15 @@ class Run:
             request_id=ticket.request_id,
             model=ticket.entry.slug,
             provider=last.target.provider if last is not None else "",
-            target=_name_of(last.target) if last is not None else "",
+            target=label_of(last.target) if last is not None else "",
             attempts=self.trail.attempts,
             sandbox=last is not None and last.sandbox,
             usage=usage,
             charged_microcredits=charge.amount_microcredits,
             saved_microcredits=ticket.meter.saved_microcredits(usage, charge.amount_microcredits),
+            reserved_microcredits=ticket.meter.reserved_microcredits,
+            price_version=ticket.entry.price.version if ticket.entry.price is not None else 0,
+            lines=charge.lines,
         )
 
     async def _settle(self, receipt: Receipt, status: int, error_type: str = "", answer: Answer | None = None) -> None:
@@ -132,6 +136,7 @@ class Run:
         key = self.ticket.key
         row = self._row(receipt.usage, status, error_type)
         row.saved_microcredits = receipt.saved_microcredits
+        row.charge_lines = receipt.lines
         charged = receipt.charged_microcredits
         await self._runtime.write(Settle(receipt.request_id, key.workspace_id, key.id, charged, row, answer))
 
@@ -156,8 +161,9 @@ class Run:
             key_id=key.id,
             key_name=key.name,
             provider=target.provider if target is not None else "",
-            target=_name_of(target) if target is not None else "",
+            target=label_of(target) if target is not None else "",
             attempts=self.trail.attempts,
+            attempt_trace=self.trail.steps or None,
             error_type=error_type,
             stream=ticket.call.stream,
             ttfb_ms=int((self._first_at - ticket.started) * 1000) if self._first_at is not None else None,
@@ -215,6 +221,7 @@ class WholeRun(Run):
 
     async def _fail(self, error: ProductError) -> None:
         self._ending = True
+        error.headers.update(self.told_of_attempts())
         await self._void(error)
         if not self.answer.done():
             self.answer.set_exception(error)

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 from django.conf import settings
-from django.db import connections
+from django.db import DatabaseError, connections
 from psycopg.conninfo import make_conninfo
 
 from catalog.models import CHANNEL as CATALOG_CHANNEL
+from catalog.target_health import ProcessReport
 from core.body import InFlight
-from core.errors import Overloaded
+from core.errors import Overloaded, TimedOut
 from core.ratelimit import Limiter
 from gateway.breaker import Breaker
 from gateway.catalog_cache import CatalogCache
 from gateway.failover import Failover
+from gateway.health import Publisher
 from gateway.limits import Limits
 from gateway.notices import Notices
 from keys.directory import CHANNEL as KEYS_CHANNEL
@@ -32,7 +36,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 _TICK_SECONDS: Final = 0.02
+#: How long a reader of the log waits for its turn and its answer.
+_READ_SECONDS: Final = 10.0
 #: A database host that vanished without a word is noticed within half a minute, not when TCP gives up.
 _NOTICE_A_DEAD_SERVER: Final = {
     "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000,
@@ -51,6 +59,8 @@ class Runtime:
         self.directory = Directory(dsn, ttl_seconds=limits.directory_ttl_seconds)
         self.limiter = Limiter(redis_url, rate_limit)
         self.failover = Failover(Breaker(limits), limits)
+        self._publisher = Publisher(redis_url, f"{os.getpid()}-{self.committer.owner_id.hex[-6:]}", self._report)
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="gateway-reader")
         self.catalog = CatalogCache()
         self.bodies = InFlight(limits.max_body_bytes_in_flight)
         self.runs: set[Run] = set()
@@ -75,6 +85,7 @@ class Runtime:
         await self.catalog.start()
         self.committer.start()
         self._notices.start()
+        self._publisher.start()
 
     async def write(self, item: Item) -> bool:
         """Hand ``item`` to the books and wait, at most `settle_wait_seconds`. False: it is not, or can not be, written.
@@ -91,6 +102,21 @@ class Runtime:
             return await written
         finally:
             timer.cancel()
+
+    async def read(self, query: Callable[[], T]) -> T:
+        """The answer of ``query``, which may use the ORM: one at a time, in a thread that keeps no connection.
+
+        For what few ask for and no call waits on. Raises Overloaded without a database, TimedOut, and what it raises.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(_READ_SECONDS):
+                return await loop.run_in_executor(self._reader, _read_and_disconnect, query)
+        except TimeoutError:
+            raise TimedOut("The log could not be read in time. Try again.") from None
+        except DatabaseError as error:
+            logger.warning("the log can't be read: %s", type(error).__name__)
+            raise Overloaded("The log can't be read at this moment. Try again.", headers={"Retry-After": "2"}) from None
 
     async def drain(self) -> None:
         """Refuse new calls, let open ones end, end what is left after `drain_seconds` in its own format."""
@@ -110,6 +136,8 @@ class Runtime:
         if self.runs:
             await asyncio.wait([run.task for run in self.runs], timeout=self.limits.abort_seconds)
         await self._notices.close()
+        await self._publisher.close()
+        self._reader.shutdown(wait=False, cancel_futures=True)
         await self.catalog.close()
         await self.committer.close()
         await self.directory.close()
@@ -134,9 +162,19 @@ class Runtime:
             self.committer.submit_nowait(Void(item.hold_id, item.workspace_id, item.key_id))
         return False
 
+    def _report(self) -> ProcessReport:
+        return self.failover.health.report(self._publisher.process, self.failover.breaker)
+
     def _forget_all(self) -> None:
         self.directory.forget()
         self.catalog.refresh()
+
+
+def _read_and_disconnect(query: Callable[[], T]) -> T:
+    try:
+        return query()
+    finally:
+        connections["default"].close()
 
 
 def shutting_down() -> Overloaded:

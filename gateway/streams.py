@@ -141,7 +141,7 @@ class StreamRun(Run):
         if self.opened.relay.finished:
             return None
         self._runtime.failover.note(self.opened.entry.target, failure)
-        self.trail.errors.append(failure)
+        self.trail.broke(failure)
         return cut_short(failure)
 
     # ── at the end ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -185,6 +185,7 @@ class StreamRun(Run):
             await self._settle(self._receipt(usage), CALLER_LEFT_STATUS, error.type, answer)
             return
         await self._void(error)
+        error.headers.update(self.told_of_attempts())
         if not self.pipe.fail(error):
             self.pipe.offer(ticket.dialect.error_frame(error, ticket.request_id))
             self.pipe.end()

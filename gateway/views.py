@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from catalog import listing
+from core import ids
 from core.errors import InvalidRequest, NotFound, UpgradeRequired
 from gateway import engine, free
 from gateway.dialects import anthropic_messages, openai_chat, openai_embeddings, openai_responses
 from gateway.endpoints import endpoint
 from gateway.request import Answer, GatewayRequest, StreamAnswer
+from usage import receipts
 
 _ANTHROPIC = b"anthropic-version"
 
@@ -29,6 +33,18 @@ async def count_tokens(request: GatewayRequest) -> Answer:
     """``POST /messages/count_tokens``"""
     dialect = anthropic_messages.dialect_for(request.scope["headers"], request.query)
     return await free.count_tokens(request, dialect.parse_count(request.body))
+
+
+@endpoint("GET")
+async def receipt(request: GatewayRequest, request_id: str) -> Answer:
+    """``GET /receipts/{request_id}``: of the key's own workspace; others' and invented ones are not there."""
+    await engine.count(request)
+    identifier, workspace_id = ids.parse(request_id), request.key.workspace_id
+    if identifier is not None:
+        found = await request.runtime.read(partial(receipts.of_request, workspace_id, identifier))
+        if found is not None:
+            return Answer.of(receipts.as_json(found))
+    raise NotFound("There is no receipt of that id. A call has one as soon as it is settled.")
 
 
 @endpoint("GET")

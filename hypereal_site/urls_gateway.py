@@ -14,4 +14,5 @@ urlpatterns = [
     path("models/<path:name>", views.model),
     path("responses", views.responses),
     path("embeddings", views.embeddings),
+    path("receipts/<str:request_id>", views.receipt),
 ]

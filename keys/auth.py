@@ -110,9 +110,13 @@ class KeyFacts:
         if caller is None or not any(caller in network for network in self.allowed_networks):
             raise PermissionDenied("This API key may not be used from this address.", code="address_not_allowed")
 
+    def may_call(self, model: str) -> bool:
+        """Whether the key may call ``model`` (the resolved id, never an alias)."""
+        return not self.allowed_models or model in self.allowed_models
+
     def check_model(self, model: str) -> None:
         """Raise PermissionDenied if the key may not call ``model`` (the resolved id, never an alias)."""
-        if self.allowed_models and model not in self.allowed_models:
+        if not self.may_call(model):
             raise PermissionDenied(
                 f"This API key may not call {model}.", param="model", code="model_not_allowed",
                 extra={"allowed_models": sorted(self.allowed_models)},

@@ -13,8 +13,10 @@ from upstreams import loose_json
 from upstreams.errors import (
     AccountRefused,
     BadAnswer,
+    ModelMissing,
     ServerFailed,
     TargetUnusable,
+    UnknownHere,
     UpstreamError,
     UpstreamRateLimited,
     UpstreamRefusal,
@@ -48,6 +50,24 @@ _CALLER_CODES = frozenset({"invalid_request_error", "invalid_prompt", "context_l
                            "content_policy_violation", "request_too_large", "not_found_error", "invalid_argument",
                            "model_not_found", "tool_use_failed", "bad_request"})  # fmt: skip
 
+# The model by the name that we gave it: the catalog is wrong about this target, or the provider took the model away.
+_MODEL_CODES = frozenset({"model_not_found", "model_not_available", "model_not_exist", "modelnotfound",
+                          "invalid_model"})  # fmt: skip
+_MODEL_TEXT = re.compile(
+    r"^model: ?\S+$|^model not (?:exist|found)\b|^\S+ is not a valid model\b|^(?:unknown|invalid) model\b"
+    r"|\bmodels?(?:/|:? )[`'\"]?[\w./:@-]{1,120}[`'\"]? (?:does not exist|(?:is |was )?not found)\b",
+    re.IGNORECASE,
+)
+# What a provider keeps or has signed for its own customers: another target may be the one that did.
+_KEPT_CODES = frozenset({"previous_response_not_found", "invalid_encrypted_content", "conversation_not_found"})
+_KEPT_TEXT = re.compile(
+    r"\b(?:previous response|conversation|item|cached ?content)\b[^.]{0,120}\bnot found\b"
+    r"|encrypted content[^.]{0,120}\b(?:verified|decrypted)\b|invalid `?signature`? in `?thinking`?",
+    re.IGNORECASE,
+)
+# An address that the provider does not have: our base URL is wrong, whatever the caller asked.
+_NOWHERE_TEXT = re.compile(r"^(?:404 )?(?:page )?not found\.?$|^(?:invalid|unknown request) url\b", re.IGNORECASE)
+
 
 def refuse(
     status: int, headers: Mapping[str, str], body: bytes, *, secret: str = "", known: bytes = b""
@@ -68,6 +88,8 @@ def refuse(
         return AccountRefused("the upstream refused our account", status=status, retry_after=wait)
     if status == 429:
         return UpstreamRateLimited("the upstream is rate-limited", status=429, retry_after=wait)
+    if status == 404 and _NOWHERE_TEXT.search(_said(error)):
+        return TargetUnusable("the upstream does not have this address", status=404)
     if error is None and status != 413 and body.lstrip()[:1] != b"{":
         return TargetUnusable(f"the upstream answered {status} without a reason", status=status)
     return _refusal(status, error, secret, known)
@@ -150,13 +172,30 @@ def _refusal(status: int, error: Any, secret: str, known: bytes) -> UpstreamRefu
         param, code, kind = _text(error.get("param")), _text(error.get("code")), _text(error.get("type"))
     elif error is not None:
         message = _text(error)
-    return UpstreamRefusal(
+    return _class_of(status, error)(
         clean(message or "the provider refused the request", secret=secret, known=known),
         status=status,
         param=clean(param, secret=secret, known=known)[:200] if param else None,
         code=clean(code, secret=secret)[:100] if code and not code.isdigit() else None,
         type=clean(kind, secret=secret)[:100] if kind and kind != "error" else "invalid_request_error",
     )
+
+
+def _class_of(status: int, error: Any) -> type[UpstreamRefusal]:
+    """Whether another target might take what this one refuses."""
+    if status not in (400, 404):
+        return UpstreamRefusal
+    words, text = _words(error), _said(error)
+    if words & _KEPT_CODES or _KEPT_TEXT.search(text):
+        return UnknownHere
+    if words & _MODEL_CODES or _MODEL_TEXT.search(text):
+        return ModelMissing
+    return UpstreamRefusal
+
+
+def _said(error: Any) -> str:
+    text = error.get("message") if isinstance(error, Mapping) else error
+    return text[:1000] if isinstance(text, str) else ""
 
 
 def _inner_message(error: Mapping[str, Any]) -> Any:

@@ -12,6 +12,8 @@ UpstreamError
 │   ├── AccountRefused          our key, our credit, our region: never shown as the caller's fault
 │   └── AnswerTooLarge
 └── UpstreamRefusal             the caller's own fault: passed on, cleaned of our secrets and of upstream hosts
+    └── UnknownHere             something that is named in it, and that another target may know
+        └── ModelMissing        the model, by the name that we gave it
 
 Nothing here holds a header value, a key or a URL, so that any of it may be logged.
 """
@@ -123,3 +125,14 @@ class UpstreamRefusal(UpstreamError):
         self.param = param
         self.code = code
         self.type = type
+
+
+class UnknownHere(UpstreamRefusal):
+    """Passed on as well, but only when no other target could serve."""
+
+    kind = "unknown_here"
+    try_next_target = True
+
+
+class ModelMissing(UnknownHere):
+    kind = "model_missing"

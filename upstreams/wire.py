@@ -114,6 +114,11 @@ class TargetOptions:
     query: str = ""
     headers: Headers = ()
     ask_usage: bool = True
+    #: Times of this upstream's own, in place of the installation's.
+    connect_seconds: float | None = None
+    first_byte_seconds: float | None = None
+    idle_seconds: float | None = None
+    total_seconds: float | None = None
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> TargetOptions:
@@ -137,7 +142,18 @@ class TargetOptions:
             if not isinstance(values["ask_usage"], bool):
                 raise ValueError("ask_usage must be true or false")
             options = replace(options, ask_usage=values["ask_usage"])
-        return options
+        times = {name: _seconds(name, values[name]) for name in _TIMES if name in values}
+        return replace(options, **times) if times else options
+
+
+_TIMES = ("connect_seconds", "first_byte_seconds", "idle_seconds", "total_seconds")
+_MOST_SECONDS = 86_400
+
+
+def _seconds(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _MOST_SECONDS:
+        raise ValueError(f"{name} must be a number of seconds, more than 0 and at most {_MOST_SECONDS}")
+    return float(value)
 
 
 @dataclass(frozen=True, slots=True)

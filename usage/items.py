@@ -5,7 +5,7 @@ Each item is idempotent, so a batch whose outcome is unknown is simply applied a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -13,7 +13,17 @@ from uuid import UUID
 
 import msgspec
 
+from catalog.pricing import Line
 from core import errors, ids
+
+
+class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One question to one target: provider/region/upstream model, how long it took, what went wrong (one word)."""
+
+    target: str
+    ms: int
+    error: str = ""
+    status: int | None = None
 
 
 class LogRow(msgspec.Struct, kw_only=True):
@@ -46,6 +56,8 @@ class LogRow(msgspec.Struct, kw_only=True):
     late: bool = False
     client_disconnected: bool = False
     sandbox: bool = False
+    attempt_trace: list[Attempt] | None = None
+    charge_lines: Sequence[Line] | None = None
     id: UUID | None = None
     billed_at: datetime | None = None
 

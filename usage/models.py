@@ -45,6 +45,10 @@ class RequestLog(models.Model):
     late = models.BooleanField()
     client_disconnected = models.BooleanField()
     sandbox = models.BooleanField()
+    #: What came of each attempt, as `usage.items.Attempt`; NULL where nobody was asked.
+    attempt_trace = models.JSONField(null=True)
+    #: The exact parts of the charge, as `catalog.pricing.Line`; NULL where nothing was charged.
+    charge_lines = models.JSONField(null=True)
 
     class Meta:
         indexes = [

@@ -57,6 +57,8 @@ ENTRY_FIELDS: Final = (
     "error_type",
     "key_name",
 )
+#: What only a receipt shows.
+_RECEIPT_FIELDS: Final = ("attempt_trace", "charge_lines")
 _SUMMED = (
     "requests",
     "errors",
@@ -175,7 +177,7 @@ def page(workspace_id: UUID, query: UsageQuery, rows: int) -> Page:
     if query.before is not None:
         selected = selected.filter(id__lt=query.before)
     with _bounded():
-        found = list(selected.order_by("-id")[: most + 1])
+        found = list(selected.defer(*_RECEIPT_FIELDS).order_by("-id")[: most + 1])
     return Page(found[:most], found[most - 1].id if len(found) > most else None)
 
 
@@ -186,12 +188,27 @@ def dearest(workspace_id: UUID, query: UsageQuery) -> list[RequestLog]:
         return []
     selected = _log(workspace_id, narrow).filter(charged_microcredits__gt=0)
     with _bounded():
-        return list(selected.order_by("-charged_microcredits")[:TOP_ROWS])
+        return list(selected.defer(*_RECEIPT_FIELDS).order_by("-charged_microcredits")[:TOP_ROWS])
 
 
 def call(workspace_id: UUID, row_id: UUID) -> RequestLog | None:
     """One row of this workspace's log, or None: another workspace's row is not there."""
     return RequestLog.objects.filter(workspace_id=workspace_id, id=row_id).first()
+
+
+def logged_as(workspace_id: UUID, request_id: UUID) -> RequestLog | None:
+    """The row of the call that was answered under ``request_id``: the late one where there is one. Raises TimedOut."""
+    row = call(workspace_id, request_id)
+    if row is not None and row.error_type != "interrupted":
+        return row
+    late = RequestLog.objects.filter(
+        workspace_id=workspace_id,
+        request_id=request_id,
+        id__gt=request_id,
+        id__lt=ids.first_at(ids.time_of(request_id) + LONGEST_CALL),
+    )
+    with _bounded():
+        return late.first() or row
 
 
 def facets(workspace_id: UUID, query: UsageQuery) -> Facets:

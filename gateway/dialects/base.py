@@ -10,6 +10,7 @@ from uuid import UUID
 
 import msgspec
 
+from catalog.pricing import Line
 from core.errors import InvalidRequest, ProductError
 from upstreams.wire import NOTHING_FORWARDED, Forwarded, Usage
 
@@ -32,6 +33,10 @@ class Receipt:
     usage: Usage
     charged_microcredits: int
     saved_microcredits: int
+    #: The hold at its largest, growth included.
+    reserved_microcredits: int = 0
+    price_version: int = 0
+    lines: tuple[Line, ...] = ()
 
 
 class ReceiptWriter(Protocol):

@@ -17,14 +17,16 @@ from upstreams.errors import (
     ConnectFailed,
     ConnectionLost,
     FirstByteTimedOut,
+    ModelMissing,
     PoolBusy,
     ServerFailed,
     TotalTimedOut,
+    UnknownHere,
     UpstreamError,
     UpstreamRateLimited,
     UpstreamRefusal,
 )
-from upstreams.wire import Target, Timeouts
+from upstreams.wire import Target, TargetOptions, Timeouts
 
 LIMITS = Limits(breaker_failures=3, breaker_seconds=10, most_breaker_seconds=60)
 
@@ -77,7 +79,7 @@ async def test_one_retry_a_target_with_growing_care() -> None:
     world = World([BROKEN], [BROKEN], [None])
     assert await world.serve() == "p2"
     assert world.asked == ["p0", "p0", "p1", "p1", "p2"]
-    assert world.slept == [0.25, 0.25]
+    assert world.slept == [0.25, 0.5]  # exponential over the waits of one call
 
 
 @pytest.mark.parametrize(
@@ -197,3 +199,88 @@ def test_what_is_told_inside_a_stream() -> None:
     assert type(cut_short(TotalTimedOut("x"))) is TimedOut
     assert type(cut_short(UpstreamRateLimited("x", status=429))) is Overloaded
     assert cut_short(UpstreamRefusal("filtered", status=400)).message == "filtered"
+
+
+async def test_a_target_that_may_be_probed_keeps_its_turn_while_others_serve() -> None:
+    world = World([BROKEN, BROKEN, BROKEN, None], [BROKEN, BROKEN, None])
+    world.breaker.failed(world.chain[1].target, at_once=True)
+    world.now += 11  # it may be probed now
+    world.scripts["p0"] = [None]
+    assert await world.serve() == "p0"
+    world.scripts["p0"], world.scripts["p1"] = [AccountRefused("x", status=401)], [None]
+    assert await world.serve() == "p1"  # the call before took nothing from it
+
+
+async def test_a_model_that_one_target_does_not_know_is_asked_of_the_next() -> None:
+    missing = ModelMissing("The model `m` does not exist", status=404)
+    world = World([missing], [None])
+    assert await world.serve() == "p1"
+    assert world.asked == ["p0", "p1"]
+    assert await world.serve() == "p1"
+    assert world.asked == ["p1"]  # what we gave as its name is wrong until somebody corrects it
+    assert world.slept == []
+
+
+async def test_a_model_that_nobody_knows_is_told_in_the_providers_words() -> None:
+    world = World([ModelMissing("The model `m` does not exist", status=404, code="model_not_found")])
+    for _ in range(2):
+        with pytest.raises(PassedOn) as caught:
+            await world.serve()
+        assert (caught.value.status, caught.value.code) == (404, "model_not_found")
+
+
+async def test_another_name_than_ours_does_not_leave_a_target_out() -> None:
+    world = World([ModelMissing("model: claude-of-the-caller", status=404)])
+    with pytest.raises(PassedOn):
+        await world.serve()
+    assert world.breaker.seconds_left(world.chain[0].target) == 0
+
+
+async def test_what_another_target_keeps_is_looked_for_there() -> None:
+    world = World([UnknownHere("not found", status=404)], [None])
+    assert await world.serve() == "p1"
+    world = World([UnknownHere("not found", status=404)], [UnknownHere("nor here", status=400)])
+    with pytest.raises(PassedOn, match="not found"):
+        await world.serve()
+    world = World([BROKEN], [UnknownHere("not found", status=404)])
+    with pytest.raises(UpstreamFailed):  # whoever keeps it may be the one that is broken
+        await world.serve()
+
+
+async def test_the_trail_tells_each_attempt() -> None:
+    world = World([BROKEN], [None])
+    await world.serve()
+    assert (
+        world.trail.header() == "p0;error=server_error;status=500;ms=0, p0;error=server_error;status=500;ms=0, p1;ms=0"
+    )
+    assert [step.target for step in world.trail.steps] == ["p0//m", "p0//m", "p1//m"]
+    world.trail.broke(ConnectionLost("x"))
+    assert world.trail.steps[-1].error == "cut"
+
+
+async def test_a_target_has_times_of_its_own() -> None:
+    seen: list[Timeouts] = []
+
+    async def ask(target: TargetEntry, timeouts: Timeouts) -> str:
+        seen.append(timeouts)
+        return "served"
+
+    world = World([None])
+    own = Target(
+        "p",
+        "openai",
+        "http://x",
+        "m",
+        options=TargetOptions.from_mapping({"first_byte_seconds": 7, "total_seconds": 9}),
+    )
+    for target in (own, Target("p", "openai", "http://x", "m")):
+        chain = [TargetEntry(uuid7(), target, frozenset({"chat"}))]
+        await world.failover.serve(chain, ask, Trail(), lambda: False)
+    assert (seen[0].connect_seconds, seen[0].first_byte_seconds, seen[0].idle_seconds) == (5.0, 7.0, 300.0)
+    assert (seen[0].total_seconds, seen[1].first_byte_seconds, seen[1].total_seconds) == (9.0, 300.0, 14_400.0)
+
+
+@pytest.mark.parametrize("value", [0, -1, "5", True, 1e9])
+def test_times_of_a_target_are_checked(value: object) -> None:
+    with pytest.raises(ValueError, match="idle_seconds"):
+        TargetOptions.from_mapping({"idle_seconds": value})

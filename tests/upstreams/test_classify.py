@@ -14,8 +14,10 @@ from upstreams import classify
 from upstreams.errors import (
     AccountRefused,
     BadAnswer,
+    ModelMissing,
     ServerFailed,
     TargetUnusable,
+    UnknownHere,
     UpstreamRateLimited,
     UpstreamRefusal,
 )
@@ -35,6 +37,7 @@ def bare(**members: Any) -> bytes:
 LOW_CREDIT = "Your credit balance is too low to access the API."
 SPENT = {"error_code": "enforced_spend_limit_reached"}
 BAD_KEY = [{"reason": "API_KEY_INVALID"}]
+GOOGLES_404 = "models/gemini-3.6-flahs is not found for API version v1beta, or is not supported for generateContent."
 PAGE = b"<html><h1>no</h1></html>"
 
 RETRIED = [
@@ -62,11 +65,21 @@ OURS = [
     ("region", 403, error(code="unsupported_country_region_territory"), AccountRefused),
     ("deployment", 404, error(code="DeploymentNotFound", message="x"), AccountRefused),
     ("a page instead of a reason", 404, PAGE, TargetUnusable),
+    ("an address that is not there", 404, bare(detail="Not Found"), TargetUnusable),
+    ("another", 404, error(type="invalid_request_error", message="Invalid URL (POST /v2/chat)"), TargetUnusable),
 ]
 THE_CALLERS = [
     ("moderation", 403, error(code=403, message="flagged", metadata={"reasons": ["violence"]}), UpstreamRefusal),
     ("bad field", 400, error(type="invalid_request_error", param="n", code="unsupported_parameter"), UpstreamRefusal),
-    ("unknown model", 404, error(code="model_not_found", message="x"), UpstreamRefusal),
+    ("unknown model", 404, error(code="model_not_found", message="x"), ModelMissing),
+    ("unknown model, Anthropic", 404, error(type="not_found_error", message="model: claude-x"), ModelMissing),
+    ("unknown model, Google", 404, error(code=404, message=GOOGLES_404, status="NOT_FOUND"), ModelMissing),
+    ("unknown model, DeepSeek", 400, error(code="invalid_request_error", message="Model Not Exist"), ModelMissing),
+    ("unknown model, OpenRouter", 400, error(code=400, message="a/b is not a valid model ID"), ModelMissing),
+    ("a model that can't", 400, error(message="This model does not support image input."), UpstreamRefusal),
+    ("a file", 404, error(message="No such File object: file-x", code="not_found"), UpstreamRefusal),
+    ("kept elsewhere", 400, error(code="previous_response_not_found", message="x"), UnknownHere),
+    ("signed elsewhere", 400, error(code="invalid_encrypted_content", message="x"), UnknownHere),
     ("too large", 413, PAGE, UpstreamRefusal),
     ("unprocessable", 422, bare(detail=[{"loc": ["body"], "msg": "field required"}]), UpstreamRefusal),
     ("Mistral's shape", 400, bare(object="error", message="bad", type="invalid", code="1"), UpstreamRefusal),
