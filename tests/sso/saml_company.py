@@ -30,7 +30,7 @@ def _keys() -> KeyPair:
 
 
 def saml(idp: IdentityProvider, workspace: Workspace | None = None, **columns: Any) -> SsoConnection:
-    """An active connection to ``idp``; a new organization gets acme.example, proven. All share one key: that is quick."""
+    """An active connection to ``idp``; a new organization gets acme.example, proven. All share one key."""
     if workspace is None:
         workspace = factories.organization("Acme")
         company.domain(workspace)
