@@ -11,13 +11,17 @@ from typing import Final
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import BooleanField, ExpressionWrapper, F, Q
 
 from billing.models import HOUSE_ACCOUNTS, Account, CreditLot, Transfer, Wallet
 from core import ids
 
 #: What expires first, then gifts before money, then the oldest: the order in which calls draw lots, too.
-ORDER_OF_USE: Final = (F("expires_at").asc(nulls_last=True), Q(kind=CreditLot.Kind.PAID), "id")
+ORDER_OF_USE: Final = (
+    F("expires_at").asc(nulls_last=True),
+    ExpressionWrapper(Q(kind=CreditLot.Kind.PAID), output_field=BooleanField()).asc(),
+    F("id").asc(),
+)
 
 
 @transaction.atomic

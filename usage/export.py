@@ -73,9 +73,9 @@ def cells(row: Entry) -> list[str]:
     return [
         str(row.request_id),
         _moment(row.billed_at),
-        _text(row.endpoint),
-        _text(row.model),
-        _text(row.provider),
+        safe_text(row.endpoint),
+        safe_text(row.model),
+        safe_text(row.provider),
         str(row.status),
         str(row.latency_ms),
         "" if row.ttfb_ms is None else str(row.ttfb_ms),
@@ -83,17 +83,17 @@ def cells(row: Entry) -> list[str]:
         str(row.cached_input_tokens),
         str(row.cache_write_tokens),
         str(row.output_tokens),
-        "" if row.units is None else _exact(row.units),
-        _exact(money.credits(row.charged_microcredits)),
+        "" if row.units is None else exact_text(row.units),
+        exact_text(money.credits(row.charged_microcredits)),
         "true" if row.estimated else "false",
-        _text(row.error_type),
-        _text(row.key_name),
+        safe_text(row.error_type),
+        safe_text(row.key_name),
     ]
 
 
 def csv_lines(rows: Iterable[Entry]) -> Iterator[str]:
     """The CSV (RFC 4180: header, CRLF, doubled quotes) of ``rows``, line by line."""
-    writer = csv.writer(_Returning(), lineterminator="\r\n")
+    writer = csv.writer(Returning(), lineterminator="\r\n")
     yield writer.writerow(COLUMNS)
     for row in rows:
         yield writer.writerow(cells(row))
@@ -159,16 +159,18 @@ def _units(units: Decimal | None) -> int | float | None:
     return int(units) if units == units.to_integral_value() else float(units)
 
 
-def _text(value: str) -> str:
+def safe_text(value: str) -> str:
+    """A cell of CSV that no spreadsheet runs as a formula."""
     return f"'{value}" if value.startswith(_FORMULA) else value
 
 
-def _exact(number: Decimal) -> str:
+def exact_text(number: Decimal) -> str:
+    """Every decimal of a number, without idle zeros."""
     text = f"{number:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-class _Returning:
+class Returning:
     """The file of a csv.writer whose ``writerow`` then returns the line."""
 
     def write(self, line: str) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
-from unfold.decorators import display
 
 from core.templatetags.amounts import credits_text
 from events import audit
@@ -34,14 +34,14 @@ class VoucherAdmin(StaffAdmin):
     ordering: ClassVar[Any] = ["-id"]
     actions: ClassVar[Any] = ["withdraw"]
 
-    @display(description=gettext_lazy("credits"))
+    @admin.display(description=gettext_lazy("credits"))
     def credits(self, voucher: Voucher) -> str:
         return credits_text(voucher.amount_microcredits)
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         """The form for a new voucher, and once it is sent the code, which nothing shows again."""
         if not self.has_add_permission(request):
-            return super().add_view(request, form_url, extra_context)
+            raise PermissionDenied
         form = IssueForm(request.POST) if request.method == "POST" else IssueForm.empty()
         if form.is_bound and form.is_valid():
             issued = issuing.issue(form.terms(), actor=audit.actor_of(request), form_token=form.cleaned_data["token"])
@@ -71,6 +71,6 @@ class RedemptionAdmin(StaffAdmin):
     search_fields: ClassVar[Any] = ["voucher__ending", "workspace__name", "=workspace__id", "=voucher__id"]
     ordering: ClassVar[Any] = ["-id"]
 
-    @display(description=gettext_lazy("credits"))
+    @admin.display(description=gettext_lazy("credits"))
     def credits(self, redemption: Redemption) -> str:
         return credits_text(redemption.amount_microcredits)
