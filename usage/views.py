@@ -21,7 +21,7 @@ from core import errors
 from core.templatetags.amounts import count_text, credits_text
 from orgs.access import MemberRequest, requires
 from orgs.permissions import Permission
-from usage import charts, queries
+from usage import charts, queries, receipts
 from usage.filters import MOST_LATENCY_MS, MOST_TEXT, UsageQuery
 from usage.models import RequestLog
 from usage.queries import Facets, Summary
@@ -81,7 +81,7 @@ def request_detail(request: MemberRequest, row_id: UUID) -> HttpResponse:
     row = queries.call(request.access.workspace.pk, row_id)
     if row is None:
         raise Http404
-    context = {"row": row, "person": _person(row)}
+    context = {"row": row, "person": _person(row), "receipt": receipts.of_row(row)}
     template = "usage/_detail_dialog.html" if request.headers.get("HX-Request") else "usage/request.html"
     response = render(request, template, context)
     patch_vary_headers(response, ["HX-Request"])
