@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 import msgspec
 
-from upstreams import anthropic, chat_collect, embeddings, messages_collect, openai, responses
+from catalog.entries import TargetEntry
+from upstreams import anthropic, chat_collect, embeddings, gemini, gemini_chat, messages_collect, openai, responses
 from upstreams.errors import UpstreamError
 from upstreams.wire import Target, UpstreamRequest, Usage
 
@@ -16,11 +17,20 @@ from upstreams.wire import Target, UpstreamRequest, Usage
 class Relay(Protocol):
     """One stream on its way through; see `upstreams.chat_relay.Relay`."""
 
-    first_content_seen: bool
-    finished: bool
-    done: bool
-    error: UpstreamError | None
-    usage: Usage | None
+    @property
+    def first_content_seen(self) -> bool: ...
+
+    @property
+    def finished(self) -> bool: ...
+
+    @property
+    def done(self) -> bool: ...
+
+    @property
+    def error(self) -> UpstreamError | None: ...
+
+    @property
+    def usage(self) -> Usage | None: ...
 
     def feed(self, chunk: bytes) -> list[bytes]: ...
 
@@ -80,6 +90,10 @@ class Adapter:
     relay: OpenRelay
     #: None where the format has no way to count without answering.
     count: Count | None = None
+    #: Makes a whole answer what the caller expects, where the target answers in another form or format.
+    answer: Callable[[bytes], bytes] | None = None
+    #: Whether requests are written anew in another format, which takes a while for megabytes.
+    converts: bool = False
 
 
 _MESSAGES: Final = Adapter(
@@ -89,6 +103,16 @@ _MESSAGES: Final = Adapter(
     as_stream=messages_collect.as_stream,
     relay=anthropic.Relay,
     count=Count(anthropic.count_request, anthropic.counted),
+)
+
+_GEMINI: Final = Adapter(
+    build_request=gemini.build_request,
+    complete=gemini.complete,
+    collect=gemini.collect,
+    as_stream=gemini.as_stream,
+    relay=gemini.Relay,
+    count=Count(gemini.count_request, gemini.counted),
+    answer=gemini.merged,
 )
 
 ADAPTERS: Final[Mapping[tuple[str, str], Adapter]] = {
@@ -113,6 +137,12 @@ ADAPTERS: Final[Mapping[tuple[str, str], Adapter]] = {
         as_stream=responses.as_stream,
         relay=responses.Relay,
     ),
+    ("gemini", "gemini"): _GEMINI,
+    ("gemini", "openai"): replace(
+        _GEMINI,
+        build_request=gemini.build_bearer_request,
+        count=Count(gemini.count_bearer_request, gemini.counted),
+    ),
     ("embeddings", "openai"): Adapter(
         build_request=embeddings.build_request,
         complete=embeddings.complete,
@@ -121,3 +151,45 @@ ADAPTERS: Final[Mapping[tuple[str, str], Adapter]] = {
         relay=embeddings.never_streamed,
     ),
 }
+
+#: By the format of the caller, the format of the target, and the adapter's word: between two formats.
+CONVERSIONS: Final[Mapping[tuple[str, str, str], Adapter]] = {
+    ("gemini", "chat", "openai"): Adapter(
+        build_request=gemini_chat.native_to_chat_request,
+        complete=openai.complete,
+        collect=chat_collect.collect,
+        as_stream=chat_collect.as_stream,
+        relay=gemini_chat.ChatAsNative,
+        answer=gemini_chat.chat_as_native,
+        converts=True,
+    ),
+    ("chat", "gemini", "gemini"): Adapter(
+        build_request=gemini_chat.chat_to_native_request,
+        complete=gemini.complete,
+        collect=gemini.collect,
+        as_stream=gemini.as_stream,
+        relay=gemini_chat.NativeAsChat,
+        answer=gemini_chat.native_as_chat,
+        converts=True,
+    ),
+}
+
+
+def adapter_for(spoken: str, entry: TargetEntry) -> Adapter | None:
+    """How a call in the format of that endpoint kind is put to a target; None where there is no way.
+
+    A target that speaks the format itself is never asked in another one.
+    """
+    word = entry.target.adapter
+    if spoken in entry.kinds:
+        return ADAPTERS.get((spoken, word))
+    for kind in sorted(entry.kinds):
+        if (found := CONVERSIONS.get((spoken, kind, word))) is not None:
+            return found
+    return None
+
+
+def chain_for(spoken: str, targets: Iterable[TargetEntry]) -> list[TargetEntry]:
+    """The targets that can be asked, in order; those that a call must be converted for come behind the others."""
+    usable = [entry for entry in targets if adapter_for(spoken, entry) is not None]
+    return sorted(usable, key=lambda entry: spoken not in entry.kinds)

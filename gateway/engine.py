@@ -13,7 +13,7 @@ from catalog.entries import ModelEntry, TargetEntry
 from core import money, secrets
 from core.errors import Conflict, InternalError, InvalidRequest, Overloaded, ProductError, RateLimited
 from gateway import affinity
-from gateway.adapters import ADAPTERS
+from gateway.adapters import chain_for
 from gateway.dialects.base import Call, Dialect, Receipt
 from gateway.failover import Trail
 from gateway.meter import Meter
@@ -127,13 +127,13 @@ def resolve_chain(runtime: Runtime, key: KeyFacts, call: Call) -> tuple[ModelEnt
     snapshot = runtime.catalog.snapshot
     if call.model:
         entry = resolve.find(snapshot, call.model, call.kind)
-        chain = _chain(entry, call.kind)
+        chain = chain_for(call.spoken, entry.targets)
     else:
         qualified = resolve.qualified(snapshot, call.intent, call.kind)
         allowed = [each for each in qualified if key.may_call(each.slug)] or qualified
         breaker = runtime.failover.breaker
         entry, chain = min(
-            ((each, _chain(each, call.kind)) for each in allowed),
+            ((each, chain_for(call.spoken, each.targets)) for each in allowed),
             key=lambda found: (
                 not found[1],
                 found[0].sandboxed,
@@ -143,10 +143,6 @@ def resolve_chain(runtime: Runtime, key: KeyFacts, call: Call) -> tuple[ModelEnt
     if not chain:
         raise Overloaded(f"No provider serves {entry.slug} at this moment.", headers={"Retry-After": "60"})
     return entry, chain
-
-
-def _chain(entry: ModelEntry, kind: str) -> list[TargetEntry]:
-    return [target for target in entry.chain(kind) if (kind, target.target.adapter) in ADAPTERS]
 
 
 def _check_service_tier(call: Call, entry: ModelEntry) -> None:

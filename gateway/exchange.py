@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from functools import partial
+from typing import Any, Final, TypeVar
 
 from catalog.entries import TargetEntry
-from gateway.adapters import ADAPTERS, Adapter, Relay
+from gateway.adapters import Adapter, Relay, adapter_for
 from gateway.dialects.base import Call
 from gateway.limits import Limits
 from upstreams import classify
@@ -72,13 +73,15 @@ class Exchange:
         events = None
         if not _is_whole_json(body, otherwise="event-stream" not in kind):
             events = body
-            body = await self._run(adapter.collect, body, secret)
-        estimate = 0 if b'"usage"' in body else self._input_estimate()
+            body = await self._heavy(body, partial(adapter.collect, secret=secret, known=call.body), body)
+        estimate = 0 if b'"usage' in body else self._input_estimate()
         usage = adapter.complete(body, input_estimate=estimate, secret=secret, known=call.body)
         if usage.estimated and not estimate:
             usage = adapter.complete(body, input_estimate=self._input_estimate(), secret=secret, known=call.body)
         if events is not None and call.takes_events:
             return Completed(entry, events, usage, EVENTS)
+        if adapter.answer is not None:
+            body = await self._heavy(body, adapter.answer, body)
         return Completed(entry, body, usage)
 
     async def open(self, entry: TargetEntry, timeouts: Timeouts) -> Opened:
@@ -112,7 +115,8 @@ class Exchange:
     async def _send(self, entry: TargetEntry, adapter: Adapter, timeouts: Timeouts) -> Response:
         call, target = self._call, entry.target
         try:
-            request: UpstreamRequest = adapter.build_request(target, call.fields, stream=call.stream)
+            build = partial(adapter.build_request, target, call.fields, stream=call.stream)
+            request: UpstreamRequest = await self._heavy(call.body, build) if adapter.converts else build()
             request = call.forwarded.onto(request)
             self.sent = True
             response = await self._pool.send(request, timeouts)
@@ -130,12 +134,15 @@ class Exchange:
         return response
 
     def _adapter(self, entry: TargetEntry) -> Adapter:
-        return ADAPTERS[self._call.kind, entry.target.adapter]
+        adapter = adapter_for(self._call.spoken, entry)
+        assert adapter is not None  # the chain has none but these
+        return adapter
 
-    async def _run(self, collect: Callable[..., T], body: bytes, secret: str) -> T:
+    async def _heavy(self, body: bytes, work: Callable[..., T], *arguments: Any) -> T:
+        """Work over the whole of ``body``: in a thread where it is large."""
         if len(body) > self._limits.parse_in_thread_bytes:
-            return await asyncio.to_thread(collect, body, secret=secret, known=self._call.body)
-        return collect(body, secret=secret, known=self._call.body)
+            return await asyncio.to_thread(work, *arguments)
+        return work(*arguments)
 
 
 def _feed(opened: Opened, chunk: bytes) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from catalog.entries import TargetEntry
 from gateway import engine
-from gateway.adapters import ADAPTERS, Count
+from gateway.adapters import Count, adapter_for
 from gateway.dialects.base import Call
 from gateway.failover import Trail
 from gateway.request import Answer, GatewayRequest
@@ -22,10 +22,10 @@ async def count_tokens(request: GatewayRequest, call: Call) -> Answer:
     request.key.check_model(entry.slug)
 
     async def attempt(target: TargetEntry, timeouts: Timeouts) -> bytes:
-        counting = ADAPTERS[call.kind, target.target.adapter].count
-        if counting is None:
+        adapter = adapter_for(call.spoken, target)
+        if adapter is None or adapter.count is None:
             raise TargetUnusable("the target counts no tokens")
-        return await _count(request, call, target, counting, timeouts)
+        return await _count(request, call, target, adapter.count, timeouts)
 
     trail = Trail()
     body = await runtime.failover.serve(chain, attempt, trail, request.caller_is_gone)

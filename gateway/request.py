@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 import msgspec
@@ -17,7 +17,6 @@ from core import clock, ids
 from core.body import BodyReader
 from core.client import Address, address_of
 from core.ratelimit import Allowance
-from gateway.pipe import Pipe
 from gateway.runtime import Runtime
 from keys.auth import KeyFacts
 
@@ -132,11 +131,19 @@ class Answer:
         return cls(status, msgspec.json.encode(value))
 
 
+class Readable(Protocol):
+    """What a stream is read from; see `gateway.pipe.Pipe`."""
+
+    def reader_left(self) -> bool: ...
+
+    async def read(self) -> tuple[bytes, bool]: ...
+
+
 @dataclass(slots=True)
 class StreamAnswer:
     """An answer that is read from a pipe. Its headers are made when the first bytes are there."""
 
-    pipe: Pipe
+    pipe: Readable
     headers: Callable[[], RawHeaders]
     content_type: bytes
     #: Called when the caller leaves before the end.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
-from catalog import listing
+from catalog import gemini_listing, listing
 from core import ids
 from core.errors import InvalidRequest, NotFound, UpgradeRequired
-from gateway import engine, free
-from gateway.dialects import anthropic_messages, openai_chat, openai_embeddings, openai_responses
+from gateway import engine, free, gemini_list
+from gateway.dialects import anthropic_messages, gemini, openai_chat, openai_embeddings, openai_responses
 from gateway.endpoints import endpoint
 from gateway.request import Answer, GatewayRequest, StreamAnswer
 from usage import receipts
@@ -89,6 +90,46 @@ async def responses(request: GatewayRequest) -> Answer | StreamAnswer:
     if b"websocket" in request.raw_headers.get(b"upgrade", b"").lower():
         raise UpgradeRequired("WebSockets are not served here. Use HTTP.", headers={"Upgrade": "HTTP/1.1"})
     raise NotFound("There is nothing at this address.")
+
+
+@endpoint("POST", kind=gemini.DIALECT.kind, dialect=gemini.DIALECT, key_in_query=True)
+async def gemini_plain(request: GatewayRequest) -> Answer | StreamAnswer:
+    """``POST /gemini``, in Gemini's own format or in OpenAI's."""
+    return await engine.serve(request, gemini.PlainGemini(request.query))
+
+
+@endpoint("POST", kind=gemini.DIALECT.kind, dialect=gemini.DIALECT, key_in_query=True)
+async def gemini_generate(request: GatewayRequest, name: str) -> Answer | StreamAnswer:
+    """Google's ``models/{model}:generateContent``"""
+    return await engine.serve(request, gemini.method(name))
+
+
+@endpoint("POST", kind=gemini.DIALECT.kind, dialect=gemini.DIALECT, key_in_query=True)
+async def gemini_stream(request: GatewayRequest, name: str) -> Answer | StreamAnswer:
+    """Google's ``models/{model}:streamGenerateContent``: events with ``alt=sse``, else one list piece by piece."""
+    answer = await engine.serve(request, gemini.method(name, stream=True))
+    if isinstance(answer, StreamAnswer) and not gemini.asks_events(request.query):
+        return replace(answer, pipe=gemini_list.ListReader(answer.pipe), content_type=gemini_list.CONTENT_TYPE)
+    return answer
+
+
+@endpoint("POST", dialect=gemini.DIALECT, key_in_query=True)
+async def gemini_count_tokens(request: GatewayRequest, name: str) -> Answer:
+    """Google's ``models/{model}:countTokens``"""
+    return await free.count_tokens(request, gemini.method(name).parse_count(request.body))
+
+
+@endpoint("GET", dialect=gemini.DIALECT, key_in_query=True)
+async def gemini_models(request: GatewayRequest) -> Answer:
+    """Google's ``GET models``: those that can be called here."""
+    size, token = request.GET.get("pageSize"), request.GET.get("pageToken", "")
+    return Answer.of(gemini_listing.page(request.runtime.catalog.snapshot, size, token))
+
+
+@endpoint("GET", dialect=gemini.DIALECT, key_in_query=True)
+async def gemini_model(request: GatewayRequest, name: str) -> Answer:
+    """Google's ``GET models/{model}``"""
+    return Answer.of(gemini_listing.model(request.runtime.catalog.snapshot, name))
 
 
 def _limit(text: str | None) -> int:

@@ -6,6 +6,9 @@ from django.urls import path
 
 from gateway import views
 
+#: What Google's clients put between a base URL and a model, by their settings.
+GEMINI_VERSIONS = ("v1beta", "v1", "v1alpha")
+
 urlpatterns = [
     path("chat/completions", views.chat_completions),
     path("messages", views.messages),
@@ -15,4 +18,16 @@ urlpatterns = [
     path("responses", views.responses),
     path("embeddings", views.embeddings),
     path("receipts/<str:request_id>", views.receipt),
+    path("gemini", views.gemini_plain),
+    *(
+        address
+        for version in GEMINI_VERSIONS
+        for address in (
+            path(f"gemini/{version}/models", views.gemini_models),
+            path(f"gemini/{version}/models/<path:name>:generateContent", views.gemini_generate),
+            path(f"gemini/{version}/models/<path:name>:streamGenerateContent", views.gemini_stream),
+            path(f"gemini/{version}/models/<path:name>:countTokens", views.gemini_count_tokens),
+            path(f"gemini/{version}/models/<path:name>", views.gemini_model),
+        )
+    ),
 ]

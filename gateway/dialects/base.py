@@ -86,6 +86,13 @@ class Call:
     forwarded: Forwarded = NOTHING_FORWARDED
     #: Tells inside the answer what it cost; None where the format has no place for that.
     receipts: ReceiptWriter | None = None
+    #: The format of the body, as the endpoint kind that has it for its own, where it is not that of ``kind``.
+    wire: str = ""
+
+    @property
+    def spoken(self) -> str:
+        """The endpoint kind whose format the body is in."""
+        return self.wire or self.kind
 
 
 class Dialect(Protocol):

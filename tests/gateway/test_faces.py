@@ -13,6 +13,7 @@ from gateway import endpoints
 from gateway.adapters import ADAPTERS
 from gateway.handler import GatewayHandler
 from hypereal_site import asgi
+from hypereal_site.urls_gateway import GEMINI_VERSIONS
 
 
 @pytest.mark.parametrize(
@@ -27,7 +28,10 @@ def test_the_prefix_decides(path: str, gateway: bool) -> None:
 
 
 #: What takes a body and is free: nothing is generated there.
-FREE = {"messages/count_tokens"}
+FREE = {
+    "messages/count_tokens",
+    *(f"gemini/{version}/models/<path:name>:countTokens" for version in GEMINI_VERSIONS),
+}
 
 
 def test_every_gateway_view_is_declared_and_every_billable_one_has_an_adapter() -> None:

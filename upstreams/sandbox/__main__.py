@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import signal
 
-from upstreams.sandbox import chat, embeddings, messages, responses
+from upstreams.sandbox import chat, embeddings, gemini, messages, responses
 from upstreams.sandbox.plans import Planner
 from upstreams.sandbox.server import Server
 
@@ -34,6 +34,9 @@ async def serve(host: str, port: int, speed: float) -> None:
             "/messages": messages.Endpoint(planner, speed),
             "/messages/count_tokens": messages.Count(),
             "/responses": responses.Endpoint(planner, speed),
+            ":generateContent": gemini.Endpoint(planner, speed),
+            ":streamGenerateContent": gemini.Streaming(planner, speed),
+            ":countTokens": gemini.Count(),
         }
     )
     await server.start(host, port)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 from upstreams import loose_json
@@ -42,10 +42,17 @@ class Endpoint(Protocol):
     async def answer(self, body: bytes) -> Whole | Stream: ...
 
 
+@runtime_checkable
+class PathEndpoint(Protocol):
+    """What answers POSTs whose path says more than where they go."""
+
+    async def answer_at(self, path: str, body: bytes) -> Whole | Stream: ...
+
+
 class Server:
     """Serves endpoints by the end of the path, so that any prefix (``/v1``) may stand before it."""
 
-    def __init__(self, endpoints: Mapping[str, Endpoint]) -> None:
+    def __init__(self, endpoints: Mapping[str, Endpoint | PathEndpoint]) -> None:
         self._endpoints = dict(endpoints)
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[Any]] = set()
@@ -108,6 +115,8 @@ class Server:
             if path.endswith(end):
                 if method != "POST":
                     return _error(405, "Use POST.")
+                if isinstance(endpoint, PathEndpoint):
+                    return await endpoint.answer_at(path, body)
                 return await endpoint.answer(body)
         return _error(404, "The sandbox has no such path.")
 
