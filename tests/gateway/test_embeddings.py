@@ -96,22 +96,6 @@ def test_a_small_balance_is_refused_before_anything_goes_upstream(gateway: Gatew
     assert (reply.error["required_credits"], reply.error["available_credits"], route.calls) == (200, 199, 0)
 
 
-@pytest.mark.parametrize(
-    "failing",
-    [
-        embeds({"error": {"message": "boom"}}, 500),
-        embeds({"error": {"message": "no money", "code": "insufficient_quota"}}),
-        embeds(b"<html>sorry</html>"),
-        embeds({"object": "list", "data": None}),
-    ],
-)
-def test_the_next_target_serves_where_one_fails(gateway: Gateway, failing: fake.Behaviour) -> None:
-    caller = gateway.caller()
-    reply = ask(caller, serve(gateway, failing, embeds(answer())))
-    assert (reply.status, reply.json) == (200, answer())
-    assert caller.settled_books().charged == 12 * 1000
-
-
 def test_a_refusal_is_passed_on_and_costs_nothing(gateway: Gateway) -> None:
     error = {"message": "too many tokens", "type": "invalid_request_error", "param": "input", "code": None}
     caller = gateway.caller()

@@ -221,27 +221,6 @@ def test_errors_bear_the_formats_shape(gateway: Gateway) -> None:
     assert reply.error["required_credits"] > reply.error["available_credits"] == 1
 
 
-@pytest.mark.parametrize(
-    "failing",
-    [
-        anthropic.fails(401, "authentication_error", "invalid x-api-key"),
-        anthropic.fails(400, "invalid_request_error", "Your credit balance is too low to access the Anthropic API."),
-        anthropic.fails(429, "rate_limit_error", "slow down"),
-        anthropic.fails(529, "overloaded_error", "Overloaded"),
-        anthropic.streams(anthropic.event("error", error={"type": "overloaded_error", "message": "Overloaded"})),
-        anthropic.streams(anthropic.start(anthropic.usage()), anthropic.PING, anthropic.opened(), cut=True),
-    ],
-    ids=["key", "credit", "rate", "overload", "error event", "cut before content"],
-)
-def test_trouble_of_ours_goes_to_the_next_target(gateway: Gateway, failing: Any) -> None:
-    caller = gateway.caller()
-    slug = model(gateway, failing, anthropic.answers())
-    reply = ask(caller, slug, stream=True)
-    assert kinds(reply)[-1] == "message_stop"
-    assert reply.events[-2]["hypereal"]["provider"] == f"{slug}-p1"
-    assert caller.settled_books().transfers == [price_of(100, 50)]
-
-
 def test_a_spend_limit_of_ours_is_not_shown(gateway: Gateway) -> None:
     async def spent(talk: Conversation) -> None:
         details = {"error_code": "enforced_spend_limit_reached"}
