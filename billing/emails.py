@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+
 from django.conf import settings
+from django.db import transaction
 from django.urls import reverse
 
 from accounts import emails
+from accounts.models import User
 from billing import links
-from billing.models import TopUp
+from billing.models import AutoTopUp, TopUp
+from core import money
+from orgs.models import Membership
+from orgs.permissions import Permission, allows
+
+log = logging.getLogger(__name__)
 
 
 def send_receipt(topup: TopUp, *, to: str) -> None:
@@ -19,3 +28,45 @@ def send_receipt(topup: TopUp, *, to: str) -> None:
         "receipt": links.receipt(topup),
     }
     emails.message("topup_paid", context, to=to).send()
+
+
+def sweep_auto_topups(*, most: int = 100) -> int:
+    """Send what automatic top-ups have to say (`AutoTopUp.mail_due`); returns how many rules were told of.
+
+    A mail server that is down leaves it due.
+    """
+    told = 0
+    for wallet_id in AutoTopUp.objects.exclude(mail_due="").values_list("pk", flat=True)[:most]:
+        try:
+            told += _tell_of_auto_topup(wallet_id)
+        except OSError:
+            log.exception("mails about automatic top-ups wait")
+            break
+    return told
+
+
+@transaction.atomic
+def _tell_of_auto_topup(wallet_id: object) -> bool:
+    locked = AutoTopUp.objects.select_for_update(of=("self",), skip_locked=True)
+    rule = locked.select_related("wallet__workspace", "enabled_by").filter(pk=wallet_id).exclude(mail_due="").first()
+    if rule is None:
+        return False
+    context = {
+        "rule": rule,
+        "workspace": rule.wallet.workspace,
+        "amount_microcredits": money.from_cents(rule.amount_cents),
+        "cap_microcredits": money.from_cents(rule.monthly_cap_cents),
+        "pay_url": settings.SITE_URL + reverse("billing:auto"),
+    }
+    for person in _payers(rule):
+        emails.message(f"auto_topup_{rule.mail_due}", context, to=person.email).send()
+    rule.mail_due = AutoTopUp.Mail.NONE
+    rule.save(update_fields=["mail_due"])
+    return True
+
+
+def _payers(rule: AutoTopUp) -> list[User]:
+    """Who switched it on, while they may still pay for the workspace; else everybody who may."""
+    rows = Membership.objects.filter(workspace_id=rule.pk, user__is_active=True).select_related("user")
+    people = [row.user for row in rows if allows(row.role, Permission.BILLING_WRITE)]
+    return [person for person in people if person.pk == rule.enabled_by_id] or people

@@ -13,13 +13,12 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
+from billing.payments import AutoTopUp, Customer, Reversal, StripeReport
 from core import clock, ids
 from orgs.models import Workspace
 
-__all__ = [
-    *("Account", "AutoTopUp", "CreditLot", "Customer", "Hold", "HoldOwner", "Reversal", "SpendMeter", "StripeEvent"),
-    *("HOUSE_ACCOUNTS", "StripeReport", "TopUp", "Transfer", "Wallet"),
-]
+# Models of this app that live beside.
+__all__ = ["AutoTopUp", "Customer", "Reversal", "StripeReport"]
 
 
 class Account(models.Model):

@@ -1,8 +1,10 @@
-"""The one door to Stripe: plain values go in and come out, and errors are of our own family.
+"""The one door to Stripe: plain values go in and come out, and errors are of our own family. What is not about the
+pay page and webhooks is in `billing.stripe_payments`.
 
 StripeFailed 502
 ├── StripeUnavailable   no answer, or "later": the outcome is unknown, asking again with the same key is safe
 ├── StripeRefused       asked wrongly, or not allowed: asking again brings the same
+│   └── CardDeclined    the bank said no
 └── NotAtStripe         no such object there
 
 Money is in cents here, as Stripe counts it. The address of the API can be another one (a stand-in, a proxy).
@@ -40,7 +42,7 @@ MAX_LISTED: Final = 1_000
 _CONNECT_SECONDS: Final = 5.0
 _READ_SECONDS: Final = 15.0
 _RETRIES: Final = 2
-_TOPUP_KEY: Final = "topup_id"
+TOPUP_KEY: Final = "topup_id"
 _WITH_PAYMENT: Final = ["payment_intent.latest_charge", "invoice"]
 
 T = TypeVar("T")
@@ -61,6 +63,15 @@ class StripeRefused(StripeFailed):
     """An answer that will not change by asking again."""
 
 
+class CardDeclined(StripeRefused):
+    """The bank did not pay. ``failure`` is its code or Stripe's, ``payment_id`` the attempt."""
+
+    def __init__(self, failure: str, payment_id: str) -> None:
+        super().__init__()
+        self.failure = failure
+        self.payment_id = payment_id
+
+
 class NotAtStripe(StripeFailed):
     """The object does not exist there."""
 
@@ -78,7 +89,9 @@ class Checkout:
     amount_cents: int
     currency: str
     product: str
-    customer_email: str
+    customer_id: str
+    #: Keep the card, so that automatic top-ups can charge it.
+    saves_card: bool
     success_url: str
     cancel_url: str
     expires_at: datetime
@@ -96,6 +109,8 @@ class Session:
     payment_status: str
     amount_subtotal_cents: int
     amount_discount_cents: int
+    #: What is paid in all, tax included.
+    amount_total_cents: int
     currency: str
     livemode: bool
     topup_id: UUID | None
@@ -107,6 +122,7 @@ class Session:
     failure_code: str = ""
     charge_id: str = ""
     receipt_url: str = ""
+    payment_method_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,16 +137,32 @@ class Event:
 
 # ── Checkout ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 def create_checkout(wanted: Checkout) -> Session:
-    """Open a pay page. Raises StripeUnavailable where nobody knows whether it was opened, StripeRefused otherwise."""
-    metadata = {_TOPUP_KEY: str(wanted.topup_id)}
+    """Open a pay page. Raises StripeUnavailable where nobody knows whether it was opened, NotAtStripe where the
+    customer is gone, StripeRefused otherwise."""
+    params = _checkout_params(wanted)
+    return _session(
+        ask("open a pay page", lambda: client().v1.checkout.sessions.create(params, {"idempotency_key": wanted.key}))
+    )
+
+
+def _checkout_params(wanted: Checkout) -> SessionCreateParams:
+    metadata = {TOPUP_KEY: str(wanted.topup_id)}
     params: SessionCreateParams = {
         "mode": "payment",
+        "customer": wanted.customer_id,
+        # What the payer enters there stands on the invoice and is known the next time.
+        "customer_update": {"address": "auto", "name": "auto"},
+        "billing_address_collection": "auto",
+        "tax_id_collection": {"enabled": True},
+        "invoice_creation": {"enabled": True},
         "line_items": [
             {
                 "price_data": {
                     "currency": wanted.currency,
                     "unit_amount": wanted.amount_cents,
-                    "product_data": {"name": wanted.product},
+                    # Tax comes on top: it is no credit.
+                    "tax_behavior": "exclusive",
+                    "product_data": {"name": wanted.product, "tax_code": settings.STRIPE_TAX_CODE},
                 },
                 "quantity": 1,
             }
@@ -146,33 +178,44 @@ def create_checkout(wanted: Checkout) -> Session:
         "adaptive_pricing": {"enabled": False},
         "submit_type": "pay",
     }
-    if wanted.customer_email:
-        params["customer_email"] = wanted.customer_email
-    return _session(
-        _ask("open a pay page", lambda: _client().v1.checkout.sessions.create(params, {"idempotency_key": wanted.key}))
-    )
+    if settings.STRIPE_AUTOMATIC_TAX:
+        params["automatic_tax"] = {"enabled": True}
+    if wanted.saves_card:
+        params["payment_intent_data"]["setup_future_usage"] = "off_session"
+    return params
 
 
 def retrieve_session(session_id: str) -> Session:
     """A session with its payment and receipt. Raises NotAtStripe for one that is not there."""
     return _session(
-        _ask(
+        ask(
             "read a session",
-            lambda: _client().v1.checkout.sessions.retrieve(session_id, {"expand": _WITH_PAYMENT}),
+            lambda: client().v1.checkout.sessions.retrieve(session_id, {"expand": _WITH_PAYMENT}),
         )
     )
+
+
+def find_session(payment_id: str) -> Session | None:
+    """The session in which a payment was made, None for a payment without one."""
+
+    def found() -> checkout.Session | None:
+        page = client().v1.checkout.sessions.list({"payment_intent": payment_id, "limit": 1})
+        return next(iter(page.data), None)
+
+    session = ask("look for a session", found)
+    return None if session is None else retrieve_session(session.id)
 
 
 def list_completed_sessions(since: datetime) -> Iterator[Session]:
     """Sessions made since then whose pay page was completed, newest first, without their payments' details."""
 
     def pages() -> list[checkout.Session]:
-        listed = _client().v1.checkout.sessions.list(
+        listed = client().v1.checkout.sessions.list(
             {"created": {"gte": int(since.timestamp())}, "status": "complete", "limit": 100}
         )
         return list(itertools.islice(listed.auto_paging_iter(), MAX_LISTED))
 
-    return map(_session, _ask("list sessions", pages))
+    return map(_session, ask("list sessions", pages))
 
 
 # ── Webhooks ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -208,13 +251,14 @@ def _client_for(key: str, base: str) -> stripe.StripeClient:
     )
 
 
-def _client() -> stripe.StripeClient:
+def client() -> stripe.StripeClient:
+    """Stripe's library for the configured account. Raises StripeRefused where there is none."""
     if not stripe_keys.is_configured():
         raise StripeRefused
     return _client_for(settings.STRIPE_SECRET_KEY, settings.STRIPE_API_BASE.rstrip("/"))
 
 
-def _ask(what: str, question: Callable[[], T]) -> T:
+def ask(what: str, question: Callable[[], T]) -> T:
     """The answer, or an error of ours. The log names Stripe's code and request; no key and no body are in it."""
     try:
         return question()
@@ -227,6 +271,10 @@ def _ask(what: str, question: Callable[[], T]) -> T:
 def _ours(error: stripe.StripeError) -> StripeFailed:
     if error.code == "resource_missing":
         return NotAtStripe()
+    if isinstance(error, stripe.CardError):
+        said = error.error
+        attempt = getattr(said, "payment_intent", None)
+        return CardDeclined(failure_code(said), id_of(attempt))
     unsure = isinstance(error, stripe.APIConnectionError | stripe.RateLimitError)
     if unsure or (error.http_status or 500) >= 500 or error.http_status == 409:
         return StripeUnavailable()
@@ -246,14 +294,25 @@ def _session(of: checkout.Session) -> Session:
         status=of.status or "",
         payment_status=of.payment_status,
         amount_subtotal_cents=of.amount_subtotal or 0,
+        amount_total_cents=of.amount_total or 0,
         amount_discount_cents=of.total_details.amount_discount if of.total_details else 0,
         currency=of.currency or "",
         livemode=of.livemode,
-        topup_id=ids.parse(of.metadata[_TOPUP_KEY]) if of.metadata and _TOPUP_KEY in of.metadata else None,
+        topup_id=id_in(of.metadata, TOPUP_KEY),
         expires_at=datetime.fromtimestamp(of.expires_at, UTC),
-        payment_intent_id=intent if isinstance(intent, str) else intent.id if intent else "",
+        payment_intent_id=id_of(intent),
         **details,
     )
+
+
+def id_in(metadata: Any, key: str) -> UUID | None:
+    """The id of ours that an object's metadata hold under ``key``."""
+    return ids.parse(metadata[key]) if metadata and key in metadata else None
+
+
+def id_of(reference: Any) -> str:
+    """The id of something that is there as its id, as the object itself, or not at all ("")."""
+    return "" if reference is None else reference if isinstance(reference, str) else str(reference.id)
 
 
 def _payment(intent: stripe.PaymentIntent) -> dict[str, str]:
@@ -261,8 +320,14 @@ def _payment(intent: stripe.PaymentIntent) -> dict[str, str]:
     charge = intent.latest_charge
     facts = {
         "intent_status": intent.status,
-        "failure_code": (failure.decline_code or failure.code or failure.type) if failure else "",
+        "payment_method_id": id_of(intent.payment_method),
+        "failure_code": failure_code(failure),
     }
     if isinstance(charge, stripe.Charge):
         facts |= {"charge_id": charge.id, "receipt_url": charge.receipt_url or ""}
     return facts
+
+
+def failure_code(failure: Any) -> str:
+    """Why a payment did not work: the bank's code, else Stripe's; "" where nothing is said."""
+    return str(failure.decline_code or failure.code or failure.type) if failure else ""

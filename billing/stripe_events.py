@@ -13,7 +13,7 @@ from typing import Final
 
 from django.db import transaction
 
-from billing import stripe_api, stripe_keys, topups
+from billing import customers, reversals, stripe_api, stripe_keys, topups
 from billing.models import StripeEvent
 from core import background, clock
 from core.logs import scrub
@@ -37,12 +37,43 @@ def _session_changed(session_id: str) -> bool:
     return topups.reconcile_session(session_id) is not None
 
 
+def _payment_changed(payment_id: str) -> bool:
+    return topups.reconcile_payment(payment_id) is not None
+
+
+def _refund_changed(refund_id: str) -> bool:
+    return reversals.follow_refund(refund_id) is not None
+
+
+def _dispute_changed(dispute_id: str) -> bool:
+    return reversals.follow_dispute(dispute_id) is not None
+
+
 #: What to do about an object. False means that it is none of ours.
 HANDLERS: Final[Mapping[str, Callable[[str], bool]]] = {
     "checkout.session.completed": _session_changed,
     "checkout.session.async_payment_succeeded": _session_changed,
     "checkout.session.async_payment_failed": _session_changed,
     "checkout.session.expired": _session_changed,
+    "payment_intent.succeeded": _payment_changed,
+    "payment_intent.processing": _payment_changed,
+    "payment_intent.payment_failed": _payment_changed,
+    "payment_intent.canceled": _payment_changed,
+    "charge.refunded": reversals.follow_charge,
+    "charge.refund.updated": _refund_changed,
+    "refund.created": _refund_changed,
+    "refund.updated": _refund_changed,
+    "refund.failed": _refund_changed,
+    "charge.dispute.created": _dispute_changed,
+    "charge.dispute.updated": _dispute_changed,
+    "charge.dispute.closed": _dispute_changed,
+    "charge.dispute.funds_withdrawn": _dispute_changed,
+    "charge.dispute.funds_reinstated": _dispute_changed,
+    "payment_method.updated": customers.card_changed,
+    "payment_method.automatically_updated": customers.card_changed,
+    "payment_method.detached": customers.card_changed,
+    "customer.updated": customers.customer_changed,
+    "customer.deleted": customers.customer_changed,
 }
 
 

@@ -12,6 +12,6 @@ def handle_stripe_event(event_id: str) -> None:
     stripe_events.handle(event_id)
 
 
-def mail_receipt(topup_id: str) -> None:
-    """Mail the receipt of a paid top-up."""
-    topups.send_receipt(UUID(topup_id))
+def follow_up_topup(topup_id: str) -> None:
+    """Keep the card and mail the receipt of a paid top-up."""
+    topups.follow_up(UUID(topup_id))

@@ -1,8 +1,7 @@
 """Money on its way in: from a form to Stripe's pay page and back as credits, exactly once.
 
-``start`` opens the pay page. Whoever brings the news afterwards (webhook, return page, sweep) ends in ``settle``,
-which locks the top-up's row and does what Stripe's own session says, so that order, repetition and loss change nothing.
-A top-up's row is locked before its wallet's; nothing locks them the other way round.
+``start`` opens the pay page. Whoever brings the news afterwards (webhook, return page, sweep) asks Stripe and ends in
+`billing.settling`. Automatic top-ups begin in `billing.auto`; looked after they are here, with all the others.
 """
 
 from __future__ import annotations
@@ -18,49 +17,60 @@ from django.db.models import Q
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from billing import emails, ledger, stripe_api, stripe_keys
-from billing.models import HOUSE_ACCOUNTS, Account, CreditLot, TopUp, Transfer
-from core import background, clock, errors, money
+from billing import auto, customers, emails, stripe_api, stripe_keys, stripe_payments
+from billing.models import TopUp
+from billing.settling import (
+    FIRST_LOOK,
+    MISMATCH,
+    NOT_AT_STRIPE,
+    NOT_OPENED,
+    OPEN,
+    complete,
+    expire,
+    fail,
+    record,
+    settle,
+)
+from core import clock, errors, faults, money
 from core.templatetags.amounts import count_text, usd_text
 from events import audit
 from orgs.models import Workspace
 
+# What settles top-ups is asked for here by those who look after them.
+__all__ = ["MISMATCH", "NOT_AT_STRIPE", "NOT_OPENED", "OPEN", "complete", "expire", "fail", "settle"]
+
 log = logging.getLogger(__name__)
 
 State = TopUp.State
-OPEN: Final = (State.PENDING, State.PROCESSING)
 
 #: How long a pay page stays open. Stripe takes 30 minutes to 24 hours.
 CHECKOUT_OPEN: Final = timedelta(hours=2)
 #: A top-up whose pay page was never known to open is given up after this.
 UNOPENED: Final = timedelta(minutes=15)
 STARTS_AN_HOUR: Final = 20
-FIRST_LOOK: Final = timedelta(seconds=60)
 LONGEST_PAUSE: Final = {State.PENDING: timedelta(hours=1), State.PROCESSING: timedelta(hours=6)}
 LEAST_SECONDS_BETWEEN_LOOKS: Final = 2
 MAIL_FOR: Final = timedelta(days=2)
 MAX_ATTEMPTS: Final = 30_000
 
-_COMPLETED: Final = (
-    *("state", "failure", "lot", "stripe_session_id", "stripe_payment_intent_id", "stripe_charge_id", "receipt_url"),
-    *("completed_at", "checked_at", "run_after", "attempts"),
-)
-
-#: Words in ``TopUp.failure`` that are ours; the others are Stripe's codes.
-MISMATCH: Final = "mismatch"
-NOT_OPENED: Final = "not_opened"
-NOT_AT_STRIPE: Final = "not_at_stripe"
-
 
 # ── Start ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-def start(workspace: Workspace, *, actor: audit.Actor, amount_cents: int, form_token: UUID) -> TopUp:
+def start(
+    workspace: Workspace, *, actor: audit.Actor, amount_cents: int, form_token: UUID, saves_card: bool = False
+) -> TopUp:
     """A top-up with an open pay page (``checkout_url``); the same form sent twice is the same top-up.
+
+    ``saves_card``: the payer wants the card kept for automatic top-ups.
 
     Where that form's top-up is over already, it comes back as it is, without an open page. Raises InvalidRequest for
     an amount out of bounds, RateLimited, and StripeFailed: after StripeUnavailable the same form may be sent again.
     """
     check_amount(amount_cents)
-    topup = _first_of_its_form(workspace, actor=actor, amount_cents=amount_cents, form_token=form_token)
+    # The choices are part of the key: back on the form with other ones is another wish, not a double click.
+    token = uuid5(form_token, f"{workspace.pk} {amount_cents}{' card' if saves_card else ''}")
+    wish = TopUp(wallet_id=workspace.pk, amount_cents=amount_cents, saves_card=saves_card, form_token=token)
+    topup = _first_of_its_form(wish, actor)
+    faults.point("topup.begun")
     if topup.state != State.PENDING or topup.checkout_url:
         return topup
     return _open_checkout(topup)
@@ -80,52 +90,32 @@ def cents_text(cents: int) -> str:
     return usd_text(money.from_cents(cents))
 
 
-def _first_of_its_form(workspace: Workspace, *, actor: audit.Actor, amount_cents: int, form_token: UUID) -> TopUp:
-    # The amount is part of the key: back on the form with another amount is another wish, not a double click.
-    token = uuid5(form_token, f"{workspace.pk} {amount_cents}")
-    known = TopUp.objects.filter(form_token=token).first()
+def _first_of_its_form(mine: TopUp, actor: audit.Actor) -> TopUp:
+    known = TopUp.objects.filter(form_token=mine.form_token).first()
     if known is not None:
         return known
     now = clock.now()
-    if TopUp.objects.filter(wallet_id=workspace.pk, created_at__gt=now - timedelta(hours=1)).count() >= STARTS_AN_HOUR:
+    started = TopUp.objects.filter(wallet_id=mine.wallet_id, created_at__gt=now - timedelta(hours=1))
+    if started.filter(source=TopUp.Source.CHECKOUT).count() >= STARTS_AN_HOUR:
         raise errors.RateLimited(_("Too many payments were started. Try again in an hour."), retry_after=3600)
-    mine = TopUp(
-        wallet_id=workspace.pk,
-        created_by_id=actor.user_id,
-        amount_cents=amount_cents,
-        credits_microcredits=money.from_cents(amount_cents),
-        is_demo=settings.DEMO_PAYMENTS,
-        form_token=token,
-        created_at=now,
-        run_after=now + UNOPENED,
-    )
+    mine.created_by_id, mine.is_demo = actor.user_id, settings.DEMO_PAYMENTS
+    mine.credits_microcredits = money.from_cents(mine.amount_cents)
+    mine.created_at, mine.run_after = now, now + UNOPENED
     with transaction.atomic():
         TopUp.objects.bulk_create([mine], ignore_conflicts=True)
-        topup = TopUp.objects.get(form_token=token)
+        topup = TopUp.objects.get(form_token=mine.form_token)
         if topup.pk == mine.pk:  # else a second click was a moment faster
-            _record("topup.start", topup, actor)
+            record("topup.start", topup, actor)
     return topup
 
 
 def _open_checkout(topup: TopUp) -> TopUp:
-    back = settings.SITE_URL + reverse("billing:return", args=[topup.pk])
-    wanted = stripe_api.Checkout(
-        key=f"topup-{topup.pk}",
-        topup_id=topup.pk,
-        amount_cents=topup.amount_cents,
-        currency=topup.currency,
-        product=_("%s Hypereal credits") % count_text(topup.credits_microcredits // money.MICROCREDITS_PER_CREDIT),
-        customer_email=topup.created_by.email if topup.created_by else "",
-        success_url=f"{back}?session_id={{CHECKOUT_SESSION_ID}}",
-        cancel_url=f"{back}?cancelled=1",
-        # By the row's age, so that asking again asks for the same.
-        expires_at=topup.created_at + CHECKOUT_OPEN,
-    )
     try:
-        session = stripe_api.create_checkout(wanted)
+        session = _ask_for_pay_page(topup)
     except stripe_api.StripeRefused:
         fail(topup.pk, NOT_OPENED)
         raise
+    faults.point("topup.opened")
     TopUp.objects.filter(pk=topup.pk, state=State.PENDING).update(
         stripe_session_id=session.id, checkout_url=session.url, run_after=clock.now() + FIRST_LOOK
     )
@@ -133,127 +123,31 @@ def _open_checkout(topup: TopUp) -> TopUp:
     return topup
 
 
-# ── What Stripe says ─────────────────────────────────────────────────────────────────────────────────────────────────
-def settle(topup_id: UUID, session: stripe_api.Session) -> TopUp:
-    """Bring a top-up to where its session is. Any number of calls, in any order, end alike."""
-    if session.payment_status == "paid":
-        return complete(topup_id, session)
-    if session.status == "expired":
-        return expire(topup_id)
-    if session.status == "complete":
-        # A bank debit: on its way for days, until it is paid or its payment asks for another method.
-        ended = session.intent_status in ("requires_payment_method", "canceled")
-        return fail(topup_id, session.failure_code or "payment_failed") if ended else _process(topup_id, session)
-    return TopUp.objects.get(pk=topup_id)
+def _ask_for_pay_page(topup: TopUp) -> stripe_api.Session:
+    workspace = topup.wallet.workspace
+    email = topup.created_by.email if topup.created_by else ""
+    customer = customers.ensure(workspace, email=email)
+    try:
+        return stripe_api.create_checkout(_wanted(topup, customer.stripe_id))
+    except stripe_api.NotAtStripe:  # somebody deleted the customer there
+        customers.forget(customer)
+        return stripe_api.create_checkout(_wanted(topup, customers.ensure(workspace, email=email).stripe_id))
 
 
-@transaction.atomic
-def complete(topup_id: UUID, session: stripe_api.Session) -> TopUp:
-    """Credit a paid session, once. A session that is not this top-up's to the cent credits nothing and is reported.
-
-    Whatever else we believed before (failed, expired): money that came is credited.
-    """
-    topup = TopUp.objects.select_for_update(of=("self",)).get(pk=topup_id)
-    if topup.state == State.PAID:
-        return topup
-    if differs := _differences(topup, session):
-        return _refuse(topup, session, differs)
-    now = clock.now()
-    lot = ledger.grant(
-        topup.wallet_id,
-        kind=CreditLot.Kind.DEMO if topup.is_demo else CreditLot.Kind.PAID,
-        amount_microcredits=topup.credits_microcredits,
-        transfer_kind=Transfer.Kind.TOPUP,
-        reference=topup.pk,
-        source_account=HOUSE_ACCOUNTS[Account.Kind.DEMO if topup.is_demo else Account.Kind.STRIPE],
-        at=now,
-    )
-    topup.lot = lot or _lot_of(topup)
-    topup.state, topup.failure = State.PAID, ""
-    topup.stripe_session_id = session.id
-    topup.stripe_payment_intent_id = session.payment_intent_id
-    topup.stripe_charge_id, topup.receipt_url = session.charge_id, session.receipt_url
-    topup.completed_at = topup.checked_at = now
-    # A worker sends the receipt at once; the sweep does it where none heard.
-    topup.run_after, topup.attempts = now + FIRST_LOOK, 0
-    topup.save(update_fields=_COMPLETED)
-    _record("topup.complete", topup, audit.SYSTEM)
-    background.enqueue_on_commit("billing.tasks.mail_receipt", str(topup.pk), job_id=f"topup-mail-{topup.pk}")
-    return topup
-
-
-def _lot_of(topup: TopUp) -> CreditLot:
-    """The lot that an earlier posting of this top-up made."""
-    posted = Transfer.objects.get(reference=topup.pk, kind=Transfer.Kind.TOPUP)
-    assert posted.lot_id is not None
-    return CreditLot.objects.get(pk=posted.lot_id)
-
-
-def _differences(topup: TopUp, session: stripe_api.Session) -> dict[str, list[str]]:
-    """What of the session is not as this top-up asked for it: name to wanted and found."""
-    pairs = {
-        "topup": (topup.pk, session.topup_id),
-        "session": (topup.stripe_session_id or session.id, session.id),
-        # Tax comes on top of the subtotal and is no credit.
-        "amount_cents": (topup.amount_cents, session.amount_subtotal_cents - session.amount_discount_cents),
-        "currency": (topup.currency, session.currency),
-        "livemode": (stripe_keys.expects_livemode(), session.livemode),
-        "demo": (topup.is_demo, settings.DEMO_PAYMENTS),
-    }
-    return {name: [str(wanted), str(found)] for name, (wanted, found) in pairs.items() if wanted != found}
-
-
-def _refuse(topup: TopUp, session: stripe_api.Session, differs: dict[str, list[str]]) -> TopUp:
-    """Money came that is not what was asked for: an operator has to look, so it is told once, loudly."""
-    if topup.failure != MISMATCH:
-        log.error("paid session %s does not fit top-up %s: %s", session.id, topup.pk, differs)
-        _end(topup, State.FAILED, MISMATCH)
-        _record("topup.mismatch", topup, audit.SYSTEM, session=session.id, differs=differs)
-    return topup
-
-
-@transaction.atomic
-def _process(topup_id: UUID, session: stripe_api.Session) -> TopUp:
-    topup = TopUp.objects.select_for_update(of=("self",)).get(pk=topup_id)
-    if topup.state == State.PENDING:
-        topup.state, topup.attempts = State.PROCESSING, 0
-        topup.stripe_payment_intent_id = session.payment_intent_id
-        topup.run_after = clock.now() + FIRST_LOOK
-        topup.save(update_fields=["state", "attempts", "stripe_payment_intent_id", "run_after"])
-    return topup
-
-
-@transaction.atomic
-def fail(topup_id: UUID, failure: str) -> TopUp:
-    """End an open top-up without credits; ``failure`` is a code, Stripe's or one of ours."""
-    topup = TopUp.objects.select_for_update(of=("self",)).get(pk=topup_id)
-    if topup.state in OPEN:
-        _end(topup, State.FAILED, failure)
-        _record("topup.fail", topup, audit.SYSTEM, failure=failure)
-    return topup
-
-
-@transaction.atomic
-def expire(topup_id: UUID) -> TopUp:
-    """End an open top-up whose pay page closed unpaid."""
-    topup = TopUp.objects.select_for_update(of=("self",)).get(pk=topup_id)
-    if topup.state in OPEN:
-        _end(topup, State.EXPIRED, "")
-    return topup
-
-
-def _end(topup: TopUp, state: TopUp.State, failure: str) -> None:
-    topup.state, topup.failure, topup.run_after = state, failure, None
-    topup.save(update_fields=["state", "failure", "run_after"])
-
-
-def _record(action: str, topup: TopUp, actor: audit.Actor, **details: object) -> None:
-    audit.record(
-        action,
-        actor=actor,
-        target=audit.Target("topup", topup.pk, f"${topup.amount_cents // 100}.{topup.amount_cents % 100:02d}"),
-        workspace_id=topup.wallet_id,
-        details={"amount_cents": topup.amount_cents, "demo": topup.is_demo, **details},
+def _wanted(topup: TopUp, customer_id: str) -> stripe_api.Checkout:
+    back = settings.SITE_URL + reverse("billing:return", args=[topup.pk])
+    return stripe_api.Checkout(
+        key=f"topup-{topup.pk}",
+        topup_id=topup.pk,
+        amount_cents=topup.amount_cents,
+        currency=topup.currency,
+        product=_("%s Hypereal credits") % count_text(topup.credits_microcredits // money.MICROCREDITS_PER_CREDIT),
+        customer_id=customer_id,
+        saves_card=topup.saves_card,
+        success_url=f"{back}?session_id={{CHECKOUT_SESSION_ID}}",
+        cancel_url=f"{back}?cancelled=1",
+        # By the row's age, so that asking again asks for the same.
+        expires_at=topup.created_at + CHECKOUT_OPEN,
     )
 
 
@@ -262,6 +156,8 @@ def reconcile(topup: TopUp) -> TopUp:
     """Read a top-up's session from Stripe and do what it says. Raises StripeFailed where that is not to be had now."""
     if topup.state not in OPEN:
         return topup
+    if topup.source == TopUp.Source.AUTO:
+        return auto.reconcile(topup)
     if topup.stripe_session_id is None:
         overdue = clock.now() - topup.created_at >= UNOPENED
         return fail(topup.pk, NOT_OPENED) if overdue else topup
@@ -269,6 +165,7 @@ def reconcile(topup: TopUp) -> TopUp:
         session = stripe_api.retrieve_session(topup.stripe_session_id)
     except stripe_api.NotAtStripe:
         return fail(topup.pk, NOT_AT_STRIPE)
+    faults.point("topup.read")
     return settle(topup.pk, session)
 
 
@@ -281,6 +178,21 @@ def reconcile_session(session_id: str) -> TopUp | None:
     if session.topup_id is None or not TopUp.objects.filter(pk=session.topup_id).exists():
         return None
     return settle(session.topup_id, session)
+
+
+def reconcile_payment(payment_id: str) -> TopUp | None:
+    """The same, from the payment's side, for top-ups with and without a session; None for a payment of nobody here."""
+    try:
+        payment = stripe_payments.retrieve_payment(payment_id)
+    except stripe_api.NotAtStripe:
+        return None
+    topup = TopUp.objects.filter(pk=payment.topup_id).first() if payment.topup_id else None
+    if topup is None:
+        return None
+    if topup.source == TopUp.Source.AUTO:
+        return auto.settle(topup, payment)
+    session = stripe_api.find_session(payment.id)
+    return topup if session is None else settle(topup.pk, session)
 
 
 def look_again(topup: TopUp) -> TopUp:
@@ -314,7 +226,7 @@ def sweep(now: datetime | None = None, *, most: int = 100) -> int:
             continue
         looked += 1
         try:
-            send_receipt(topup.pk) if topup.state == State.PAID else reconcile(topup)
+            follow_up(topup.pk) if topup.state == State.PAID else reconcile(topup)
         except stripe_api.StripeFailed:
             break
         except Exception:
@@ -357,7 +269,24 @@ def heal(now: datetime | None = None, *, since: timedelta = timedelta(days=3)) -
     return healed
 
 
-# ── Receipts ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Afterwards ────────────────────────────────────────────────────────────────────────────────────────────────────────
+def follow_up(topup_id: UUID) -> None:
+    """What a paid top-up leaves to do, once: keep the card where that was asked for, send the receipt."""
+    topup = TopUp.objects.get(pk=topup_id)
+    if topup.saves_card and topup.run_after is not None:
+        _keep_card(topup)
+    faults.point("topup.card_kept")
+    send_receipt(topup_id)
+
+
+def _keep_card(topup: TopUp) -> None:
+    """Unless a later top-up has brought another card since. Raises StripeFailed."""
+    customer = customers.of(topup.wallet_id)
+    later = TopUp.objects.filter(wallet_id=topup.wallet_id, pk__gt=topup.pk, saves_card=True, state=State.PAID)
+    if customer is not None and topup.stripe_payment_method_id and not later.exists():
+        customers.save_card(customer, topup.stripe_payment_method_id)
+
+
 def send_receipt(topup_id: UUID) -> bool:
     """Mail the receipt of a paid top-up, once. False where it was sent before, or another process is just doing it."""
     with transaction.atomic():

@@ -17,7 +17,7 @@ from django.conf import settings
 from django.contrib.sessions.models import Session
 from django.db import close_old_connections, connection
 
-from billing import expiry, stripe_events, topups
+from billing import auto, emails, expiry, reversals, stripe_events, topups
 from core import clock
 from idempotency.models import StoredAnswer
 from usage import sweep, verify
@@ -57,6 +57,9 @@ def entries() -> Sequence[Entry]:
     return (
         Entry("holds of dead processes", settings.SWEEP_SECONDS, sweep.sweep),
         Entry("open top-ups", 60.0, lambda: topups.sweep(clock.now())),
+        Entry("automatic top-ups", 5.0, lambda: auto.sweep(clock.now())),
+        Entry("mails about automatic top-ups", 60.0, emails.sweep_auto_topups),
+        Entry("open refunds and disputes", 60.0, lambda: reversals.sweep(clock.now())),
         Entry("expired credits", 60.0, lambda: expiry.sweep(clock.now())),
         Entry("payments nobody told of", 3_600.0, lambda: topups.heal(clock.now())),
         Entry("stored Stripe events", 30.0, lambda: stripe_events.sweep(clock.now())),

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
-from billing import topups
+from billing import stripe_events, topups
 from billing.models import HOUSE_ACCOUNTS, Account, CreditLot, TopUp, Transfer, Wallet
-from core import ids
+from core import clock, ids
 from events import audit
 from events.models import AuditEvent
+from tests.fakes.stripe import FakeStripe, signed
 from tests.support.money import Payer
+from usage import verify
 
 CENT = 1_000_000  # microcredits
 HOUSE = {account: kind for kind, account in HOUSE_ACCOUNTS.items()}
@@ -61,11 +66,49 @@ def paid(*amounts: int, kind: str = CreditLot.Kind.DEMO, account: str = Account.
     )
 
 
-def start(payer: Payer, amount_cents: int = 1_000, *, form_token: UUID | None = None) -> TopUp:
+def start(
+    payer: Payer, amount_cents: int = 1_000, *, form_token: UUID | None = None, saves_card: bool = False
+) -> TopUp:
     """Send the form."""
-    actor = audit.Actor(payer.user.pk, payer.user.email)
     token = form_token or ids.uuid7()
-    return topups.start(payer.workspace, actor=actor, amount_cents=amount_cents, form_token=token)
+    return topups.start(
+        payer.workspace, actor=actor_of(payer), amount_cents=amount_cents, form_token=token, saves_card=saves_card
+    )
+
+
+def actor_of(payer: Payer) -> audit.Actor:
+    """The payer as the audit trail names them."""
+    return audit.Actor(payer.user.pk, payer.user.email)
+
+
+def top_up(payer: Payer, stripe: FakeStripe, amount_cents: int = 1_000, outcome: str = "success") -> TopUp:
+    """A top-up that is paid and credited."""
+    topup = start(payer, amount_cents)
+    stripe.pay(topup, outcome)
+    return topups.reconcile(topup)
+
+
+def with_card(payer: Payer, stripe: FakeStripe, outcome: str = "success", amount_cents: int = 1_000) -> TopUp:
+    """A top-up whose card is kept."""
+    topup = start(payer, amount_cents, saves_card=True)
+    stripe.pay(topup, outcome)
+    topup = topups.reconcile(topup)
+    topups.follow_up(topup.pk)
+    return topup
+
+
+def hear(events: Iterable[dict[str, Any]]) -> None:
+    """Take these webhooks in and handle them."""
+    for event in events:
+        stripe_events.receive(*signed(event))
+    stripe_events.sweep(clock.now() + timedelta(seconds=1), most=10_000)
+
+
+def proven() -> bool:
+    """The books agree, and so does Stripe's side of them."""
+    report = verify.verify()
+    assert report.clean, report.findings
+    return True
 
 
 def trail(payer: Payer) -> list[str]:

@@ -53,7 +53,8 @@ def test_the_pay_page_is_asked_for_what_the_form_said(payer: Payer, stripe: Fake
     session = stripe.session(topup)
     assert (session["amount_total"], session["currency"], session["mode"]) == (2_500, "usd", "payment")
     assert session["client_reference_id"] == str(topup.pk)
-    assert session["customer_email"] == payer.user.email
+    customer = stripe.demo.account.store.tables.customers[session["customer"]]
+    assert (customer["email"], customer["name"]) == (payer.user.email, payer.workspace.name)
     assert session["success_url"] == (
         f"http://testserver/billing/topups/{topup.pk}/return?session_id={{CHECKOUT_SESSION_ID}}"
     )

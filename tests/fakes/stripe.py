@@ -9,6 +9,7 @@ from urllib.parse import urlencode, urlsplit
 
 import stripe
 
+from billing.demo_stripe.reversals import Reversals
 from billing.demo_stripe.server import DemoStripe
 from billing.models import TopUp
 
@@ -52,6 +53,34 @@ class FakeStripe:
         text = answer.read().decode()
         connection.close()
         return answer.status, dict(answer.getheaders()), text
+
+    def charge(self, topup: TopUp) -> dict[str, Any]:
+        """The charge that a paid top-up was paid by."""
+        topup.refresh_from_db()
+        tables = self.demo.account.store.tables
+        return tables.charges[tables.payment_intents[topup.stripe_payment_intent_id]["latest_charge"]]
+
+    def refund(self, topup: TopUp, cents: int | None = None) -> dict[str, Any]:
+        """Somebody refunds in Stripe's own dashboard."""
+        params = {"charge": self.charge(topup)["id"], **({} if cents is None else {"amount": cents})}
+        return self.demo.account.reversals.create_refund(params)
+
+    def dispute(self, topup: TopUp, **how: Any) -> dict[str, Any]:
+        """The cardholder goes to their bank."""
+        return self.demo.account.reversals.dispute(self.charge(topup), **how)
+
+    @property
+    def reversals(self) -> Reversals:
+        """What banks do."""
+        return self.demo.account.reversals
+
+    @property
+    def refunds(self) -> list[dict[str, Any]]:
+        return list(self.demo.account.store.tables.refunds.values())
+
+    @property
+    def payments(self) -> list[dict[str, Any]]:
+        return list(self.demo.account.store.tables.payment_intents.values())
 
     def tick(self) -> None:
         """Let slow payments settle and old sessions expire, as far as the clock has come."""
