@@ -40,6 +40,9 @@ class User(AbstractBaseUser, PermissionsMixin):
     is_staff = models.BooleanField(_("operator"), default=False)
     date_joined = models.DateTimeField(_("joined"), default=clock.now, editable=False)
 
+    #: Of this request's session, no column: `orgs.access.SSO_SESSION_KEY`.
+    sso_workspace: str = ""
+
     objects: ClassVar[UserManager] = UserManager()
 
     USERNAME_FIELD = "email"

@@ -24,7 +24,7 @@ from orgs.access import MemberRequest, requires
 
 @require_http_methods(["GET", "POST"])
 @never_cache
-@requires()
+@requires(None, even_locked=True)
 def account(request: MemberRequest) -> HttpResponse:
     """The person's own settings."""
     user = request.access.user

@@ -13,6 +13,9 @@ from core import errors
 from orgs import access
 from orgs.models import Membership, Workspace
 
+#: Pages that every workspace has.
+_SECTIONS = ("/manage-api-keys", "/usage", "/billing", "/settings/organization")
+
 
 class Shell:
     """Reads only what a template asks for: error pages and mails use none of it, and must not need a database."""
@@ -41,6 +44,16 @@ class Shell:
         return self._access.role if self._access else ""
 
     @property
+    def locked(self) -> bool:
+        """Whether the workspace shows itself only to people with a second factor, and this person has none."""
+        return self._access is not None and self._access.locked
+
+    @property
+    def section(self) -> str:
+        """The page to be on after a switch: the same kind of page, never one thing of the workspace left behind."""
+        return next((path for path in _SECTIONS if self._request.path.startswith(path)), "/")
+
+    @property
     def permissions(self) -> frozenset[str]:
         """What the role allows there: ``{% if "keys.write" in shell.permissions %}``."""
         return frozenset(self._access.permissions) if self._access else frozenset()
@@ -53,7 +66,7 @@ class Shell:
     @cached_property
     def balance_microcredits(self) -> int | None:
         """The wallet's balance, before what running calls hold of it."""
-        if self._access is None:
+        if self._access is None or self._access.locked:
             return None
         wallets = Wallet.objects.filter(pk=self._access.workspace.pk)
         return wallets.values_list("balance_microcredits", flat=True).first()

@@ -40,7 +40,7 @@ def overview(request: MemberRequest) -> HttpResponse:
 
 
 @require_POST
-@requires()
+@requires(None, even_locked=True)
 def switch_workspace(request: MemberRequest) -> HttpResponse:
     """Work in another of one's workspaces from now on, and go back to where one was."""
     access.switch(request, request.POST.get("workspace", ""))

@@ -17,13 +17,13 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from console import key_rows, snippets
 from console.forms import KeyForm, NewKeyForm
 from core import errors
 from events import audit
-from keys import issuing, lookup
+from keys import issuing, leaving, lookup
 from keys.models import ApiKey
 from orgs.access import MemberRequest, requires
 from orgs.permissions import Permission
@@ -87,9 +87,25 @@ def set_state(request: MemberRequest, key_id: UUID) -> HttpResponse:
     if request.method == "GET":
         return _dialog(request, "disable", key=key)
     enabled = request.POST.get("enabled") == "1"
+    if enabled and leaving.is_orphan(key):  # it would stay refused: whoever enables it answers for it from now on
+        leaving.take_over(key, request.user, actor=audit.actor_of(request))
     issuing.change(key, actor=audit.actor_of(request), enabled=enabled)
     text = _("“%(name)s” works again.") if enabled else _("“%(name)s” is disabled.")
     return _done(request, text % {"name": key.name})
+
+
+@require_POST
+@never_cache
+@requires(Permission.KEYS_WRITE)
+def take_over(request: MemberRequest, key_id: UUID) -> HttpResponse:
+    """Answer from now on for a key whose maker left."""
+    key = lookup.api_key(request.access, key_id)
+    try:
+        leaving.take_over(key, request.user, actor=audit.actor_of(request))
+    except errors.Conflict as error:
+        messages.warning(request, error.message)
+        return HttpResponseRedirect(reverse("keys"))
+    return _done(request, _("“%(name)s” is yours now.") % {"name": key.name})
 
 
 @require_http_methods(["GET", "POST"])
@@ -109,6 +125,7 @@ def _page(request: MemberRequest) -> dict[str, Any]:
     found = lookup.of_workspace(request.access)
     return {
         "rows": key_rows.rows_of(found),
+        "orphans": list(leaving.orphans(request.access.workspace)),
         "can_write": Permission.KEYS_WRITE in request.access.permissions,
         "snippets": snippets.snippets(),
         "form": NewKeyForm.empty(),

@@ -13,7 +13,7 @@ from pydantic.alias_generators import to_camel
 
 from core import money
 from events import audit
-from keys import issuing, lookup, rules
+from keys import issuing, leaving, lookup, rules
 from keys.models import ApiKey
 from orgs import access
 from orgs.access import Access
@@ -131,6 +131,8 @@ def get_key(request: HttpRequest, key_id: str) -> dict[str, Any]:
 @router.patch("/{key_id}", auth=access.member(), response=KeyOut, by_alias=True, summary="Change a key")
 def change_key(request: HttpRequest, key_id: str, body: KeyChange) -> dict[str, Any]:
     key = _key(request, key_id, Permission.KEYS_WRITE)
+    if body.enabled and "enabled" in body.model_fields_set and leaving.is_orphan(key):
+        leaving.take_over(key, access.signed_in(request), actor=audit.actor_of(request))
     enabled = body.enabled if "enabled" in body.model_fields_set else None
     return shown(issuing.change(key, actor=audit.actor_of(request), enabled=enabled, **body.columns()))
 

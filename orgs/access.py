@@ -13,8 +13,10 @@ from typing import Any, Final, NoReturn
 from urllib.parse import urlsplit
 from uuid import UUID
 
+from allauth.mfa.models import Authenticator
+from allauth.mfa.utils import is_mfa_enabled
 from django.contrib.auth.views import redirect_to_login
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
@@ -30,7 +32,21 @@ from orgs.permissions import ROLE_PERMISSIONS, Permission
 View = Callable[..., HttpResponse]
 
 SESSION_KEY: Final = "workspace"
+#: The id (as text) of the organization through whose own identity provider this session signed in. Who may come in, and
+#: with what second factor, is then that provider's business: it counts as one where the organization asks for one.
+SSO_SESSION_KEY: Final = "sso_workspace"
+#: What counts as a second factor; recovery codes alone do not.
+SECOND_FACTORS: Final = (Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN)
 _KEY_HEADERS: Final = ("authorization", "x-api-key", "x-goog-api-key")
+
+
+class SecondFactorRequired(errors.PermissionDenied):
+    """The organization is for people with a second factor, and this one has none yet."""
+
+    code = "second_factor_required"
+
+    def __init__(self) -> None:
+        super().__init__(_("This organization asks for a second factor. Set one up in your account settings first."))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +56,18 @@ class Access:
     user: User
     workspace: Workspace
     role: str
+    #: The organization asks for a second factor that the person has not set up: nothing of it is shown.
+    locked: bool = False
 
     @property
     def permissions(self) -> frozenset[Permission]:
-        """Everything that the role allows here."""
-        return ROLE_PERMISSIONS.get(self.role, frozenset())
+        """Everything that the role allows here; nothing while it is locked."""
+        return frozenset() if self.locked else ROLE_PERMISSIONS.get(self.role, frozenset())
 
     def require(self, permission: Permission | None) -> None:
         """Raise PermissionDenied unless the role has ``permission``; None asks for membership alone."""
+        if self.locked:
+            raise SecondFactorRequired
         if permission is not None and permission not in self.permissions:
             raise errors.PermissionDenied(_("Your role in this workspace does not allow this."))
 
@@ -81,16 +101,28 @@ def current(request: HttpRequest) -> Access:
 
 def signed_in(request: HttpRequest) -> User:
     """The person of this session. Raises AuthenticationFailed where there is none."""
-    if not isinstance(request.user, User):
+    user = request.user
+    if not isinstance(user, User):
         raise errors.AuthenticationFailed(_("Sign in first."), code="not_signed_in")
-    return request.user
+    user.sso_workspace = request.session.get(SSO_SESSION_KEY, "")
+    return user
 
 
 def _choose(user: User, rows: list[Membership], chosen: str | None) -> Access:
     if not rows:
         raise errors.PermissionDenied(_("Your account has no active workspace."))
     row = next((row for row in rows if str(row.workspace_id) == chosen), rows[0])
-    return Access(user, row.workspace, row.role)
+    return _access(user, row)
+
+
+def _access(user: User, row: Membership) -> Access:
+    return Access(user, row.workspace, row.role, _is_locked(user, row.workspace))
+
+
+def _is_locked(user: User, workspace: Workspace) -> bool:
+    if not workspace.require_second_factor or user.sso_workspace == str(workspace.pk):
+        return False
+    return not is_mfa_enabled(user, types=SECOND_FACTORS)
 
 
 def in_workspace(user: User, workspace_id: UUID | str) -> Access:
@@ -100,7 +132,7 @@ def in_workspace(user: User, workspace_id: UUID | str) -> Access:
     row = rows.filter(workspace_id=identifier).first() if identifier else None
     if row is None:
         not_found()
-    return Access(user, row.workspace, row.role)
+    return _access(user, row)
 
 
 def switch(request: HttpRequest, workspace_id: str) -> Access:
@@ -117,10 +149,12 @@ def not_found() -> NoReturn:
 
 
 # ── Doors ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-def requires(permission: Permission | None = None) -> Callable[[View], View]:
+def requires(permission: Permission | None = None, *, even_locked: bool = False) -> Callable[[View], View]:
     """Opens a page to members with ``permission`` (None: any member) and to nobody else.
 
-    Anonymous people are sent to sign in and come back; others get 403. The view finds ``request.access``.
+    Anonymous people are sent to sign in and come back, members without the second factor that their organization asks
+    for to the page that says so (``even_locked``: the page is no part of the organization); others get 403. The view
+    finds ``request.access``.
     """
 
     def decorate(view: View) -> View:
@@ -129,7 +163,10 @@ def requires(permission: Permission | None = None) -> Callable[[View], View]:
             if not request.user.is_authenticated:
                 return _sign_in_first(request)
             access = current(request)
-            access.require(permission)
+            if access.locked and not even_locked:
+                return _redirect(request, reverse("second_factor"))
+            if permission is not None or not even_locked:
+                access.require(permission)
             request.access = access  # type: ignore[attr-defined]
             return view(request, *args, **kwargs)
 
@@ -142,12 +179,17 @@ def _sign_in_first(request: HttpRequest) -> HttpResponse:
     """To the sign-in page, and back to where the person was: for what only a POST reaches, the page it came from."""
     if request.headers.get("HX-Request"):
         came_from = request.headers.get("HX-Current-URL", "")
-        response = HttpResponse(status=401)
-        response["HX-Redirect"] = redirect_to_login(_path_of(request, came_from), reverse("account_login")).url
-        return response
+        return _redirect(request, redirect_to_login(_path_of(request, came_from), reverse("account_login")).url, 401)
     reading = request.method in ("GET", "HEAD")
     target = request.get_full_path() if reading else _path_of(request, request.META.get("HTTP_REFERER", ""))
     return redirect_to_login(target, reverse("account_login"))
+
+
+def _redirect(request: HttpRequest, address: str, status: int = 403) -> HttpResponse:
+    """There goes the browser, also from under htmx, whose answer bears ``status``."""
+    if not request.headers.get("HX-Request"):
+        return HttpResponseRedirect(address)
+    return HttpResponse(status=status, headers={"HX-Redirect": address})
 
 
 def _path_of(request: HttpRequest, address: str) -> str:

@@ -118,7 +118,7 @@ def transfer_ownership(workspace: Workspace, to: User, by: audit.Actor) -> None:
     """
     with transaction.atomic():
         organization = locked(workspace)
-        acting = organization.memberships.select_related("user").filter(user_id=by.user_id).first()
+        acting = organization.memberships.select_related("user").filter(user_id__in=[by.user_id]).first()
         if acting is None or acting.role != Role.OWNER:
             raise errors.PermissionDenied(_("Only an owner can hand the organization over."))
         if acting.user_id == to.pk:
@@ -160,7 +160,9 @@ def _check_standing(workspace: Workspace, by: audit.Actor, source: Source, *role
     """What the page saw may be over: the role that counts is the one under the lock."""
     if source != Source.MEMBER:
         return
-    acting = Membership.objects.filter(workspace=workspace, user_id=by.user_id).values_list("role", flat=True).first()
+    acting = (
+        Membership.objects.filter(workspace=workspace, user_id__in=[by.user_id]).values_list("role", flat=True).first()
+    )
     if acting is None or not may_manage(acting, *roles):
         raise errors.PermissionDenied(_("Your role in this organization does not allow this."))
 

@@ -6,6 +6,7 @@ import enum
 from collections.abc import Mapping
 
 from django.db import models
+from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 
@@ -21,6 +22,7 @@ class Permission(enum.StrEnum):
     MEMBERS_READ = "members.read"
     MEMBERS_WRITE = "members.write"
     ORG_DELETE = "org.delete"
+    ORG_WRITE = "org.write"
     SSO_WRITE = "sso.write"
     USAGE_READ = "usage.read"
     WEBHOOKS_WRITE = "webhooks.write"
@@ -36,6 +38,23 @@ class Role(models.TextChoices):
     VIEWER = "viewer", _("Viewer")
 
 
+#: Each permission in words, in the order in which people read them.
+PERMISSION_TEXTS: Mapping[Permission, Promise] = {
+    Permission.KEYS_READ: _("See API keys"),
+    Permission.KEYS_WRITE: _("Create, change and delete API keys"),
+    Permission.GPU_WRITE: _("Manage workflows and GPUs"),
+    Permission.USAGE_READ: _("See usage and the request log"),
+    Permission.BILLING_READ: _("See balance and payments"),
+    Permission.BILLING_WRITE: _("Top up and manage payments"),
+    Permission.MEMBERS_READ: _("See members"),
+    Permission.MEMBERS_WRITE: _("Invite, change and remove members"),
+    Permission.AUDIT_READ: _("Read the audit log"),
+    Permission.SSO_WRITE: _("Manage single sign-on and domains"),
+    Permission.WEBHOOKS_WRITE: _("Manage webhooks"),
+    Permission.ORG_WRITE: _("Rename the organization, require a second factor"),
+    Permission.ORG_DELETE: _("Hand over or delete the organization"),
+}
+
 _P = Permission
 
 ROLE_PERMISSIONS: Mapping[str, frozenset[Permission]] = {
@@ -48,6 +67,7 @@ ROLE_PERMISSIONS: Mapping[str, frozenset[Permission]] = {
             _P.KEYS_WRITE,
             _P.MEMBERS_READ,
             _P.MEMBERS_WRITE,
+            _P.ORG_WRITE,
             _P.SSO_WRITE,
             _P.USAGE_READ,
             _P.WEBHOOKS_WRITE,
@@ -63,3 +83,11 @@ ROLE_PERMISSIONS: Mapping[str, frozenset[Permission]] = {
 def allows(role: str, permission: Permission) -> bool:
     """Whether ``role`` has ``permission``; an unknown role has none."""
     return permission in ROLE_PERMISSIONS.get(role, frozenset())
+
+
+def table() -> list[tuple[Permission, Promise, dict[Role, bool]]]:
+    """The table of roles as pages and documentation show it: a permission, its words, and who has it."""
+    return [
+        (permission, text, {role: permission in ROLE_PERMISSIONS[role] for role in Role})
+        for permission, text in PERMISSION_TEXTS.items()
+    ]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 
+from allauth.account.internal.flows.login import record_authentication
 from django.test import Client
 
 from accounts.models import User
@@ -29,7 +31,7 @@ class Cast:
         return self.people[who]
 
     def client(self, who: str, *, enforce_csrf_checks: bool = False) -> Client:
-        """A browser in which that person is signed in and works in the organization.
+        """A browser in which that person is signed in, by password and just now, and works in the organization.
 
         The stranger's session claims it as well: a choice that a membership does not back must not count.
         """
@@ -38,6 +40,7 @@ class Cast:
             client.force_login(self.people[who])
             session = client.session
             session[access.SESSION_KEY] = str(self.organization.pk)
+            record_authentication(SimpleNamespace(session=session), self.people[who], "password")
             session.save()
         return client
 

@@ -212,7 +212,8 @@ def test_a_receiver_that_fails_undoes_the_removal(company: cast.Cast) -> None:
 # ── At once ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 def together(*acts: Callable[[], object]) -> list[object]:
     """What each act returned or raised; all start at one moment, each on a connection of its own."""
-    gate, outcomes = threading.Barrier(len(acts)), [None] * len(acts)  # type: list[object]
+    gate = threading.Barrier(len(acts))
+    outcomes: list[object] = [None] * len(acts)
 
     def run(number: int, act: Callable[[], object]) -> None:
         gate.wait()
@@ -250,9 +251,7 @@ def test_two_owners_who_demote_each_other_leave_one(committed: None, attempt: in
 def test_two_owners_who_leave_at_once_leave_one(committed: None, attempt: int) -> None:
     organization = factories.organization(f"Exit {attempt}")
     pair = [factories.member(organization, OWNER) for _ in range(2)]
-    outcomes = together(
-        *(lambda p=p: members.remove_member(organization, p, actor(p), Source.MEMBER) for p in pair)  # type: ignore[misc]
-    )
+    outcomes = together(*(lambda p=p: members.remove_member(organization, p, actor(p), Source.MEMBER) for p in pair))
     refused = [outcome for outcome in outcomes if isinstance(outcome, errors.ProductError)]
     assert [error.code for error in refused] == ["last_owner"]
     assert Membership.objects.filter(workspace=organization, role=OWNER).count() == 1

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -21,9 +22,11 @@ from django.db import connection
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
+from accounts.models import User
 from billing.models import TopUp
 from core import clock
 from keys.models import ApiKey
+from orgs.models import Invitation, Membership
 from tests import cast, factories
 
 pytestmark = pytest.mark.django_db
@@ -35,6 +38,9 @@ KEYS_WRITE = frozenset({OWNER, ADMIN, DEVELOPER})
 BILLING_READ = frozenset({OWNER, ADMIN, BILLING, VIEWER})
 BILLING_WRITE = frozenset({OWNER, BILLING})
 USAGE_READ = MEMBERS
+MEMBERS_WRITE = ORG_WRITE = frozenset({OWNER, ADMIN})
+AUDIT_READ = frozenset({OWNER, ADMIN, BILLING, VIEWER})
+OWNERS = frozenset({OWNER})
 THIS_MONTH = f"{clock.now():%Y-%m}"
 
 
@@ -45,6 +51,16 @@ class Things:
     key: str
     topup: str
     call: str
+    #: The membership of somebody beside the cast, an invitation, a key whose maker left, and the organization itself.
+    member: str
+    invitation: str
+    orphan: str
+    organization: str
+
+    @classmethod
+    def invented(cls) -> Things:
+        """Ids of nothing."""
+        return cls(*(str(uuid4()) for _ in fields(cls)))
 
 
 @dataclass(frozen=True)
@@ -63,6 +79,8 @@ class Door:
     json: bool = False
     opened: tuple[int, ...] = (200,)
     own: bool = True
+    #: A page of organizations alone: a personal workspace answers 404.
+    organizations_only: bool = False
 
     @property
     def is_api(self) -> bool:
@@ -79,7 +97,14 @@ def thing(route: str, path: Callable[[Things], str], roles: frozenset[str], meth
     return Door(route, method, roles, path, own=False, **rest)
 
 
+def org_page(route: str, roles: frozenset[str], method: str = "GET", **rest: Any) -> Door:
+    """A tab of an organization's settings, which personal workspaces do not have."""
+    return page(route, roles, method, organizations_only=True, **rest)
+
+
 KEY_PAGE, KEY_API = "manage-api-keys/<uuid:key_id>", "api/api-keys/<key_id>"
+ORG = "settings/organization"
+MEMBER_PAGE, INVITATION_PAGE = f"{ORG}/members/<uuid:member_id>", f"{ORG}/invitations/<uuid:invitation_id>"
 TOPUP_PAGE = "billing/topups/<uuid:topup_id>"
 
 DOORS = [
@@ -97,6 +122,56 @@ DOORS = [
     thing(f"{KEY_PAGE}/state", lambda t: f"/manage-api-keys/{t.key}/state", KEYS_WRITE, "POST", opened=(302,)),
     thing(f"{KEY_PAGE}/delete", lambda t: f"/manage-api-keys/{t.key}/delete", KEYS_WRITE),
     thing(f"{KEY_PAGE}/delete", lambda t: f"/manage-api-keys/{t.key}/delete", KEYS_WRITE, "POST", opened=(302,)),
+    thing(
+        f"{KEY_PAGE}/take-over", lambda t: f"/manage-api-keys/{t.orphan}/take-over", KEYS_WRITE, "POST", opened=(302,)
+    ),
+    page("settings/account/activity", MEMBERS),
+    # Organizations
+    page(ORG, MEMBERS),
+    org_page(ORG, ORG_WRITE, "POST", data={"name": "Renamed"}, opened=(302,)),
+    page(f"{ORG}/new", MEMBERS),
+    page(f"{ORG}/new", MEMBERS, "POST", data={"name": "New", "form_token": str(uuid4())}, opened=(302,)),
+    page(f"{ORG}/second-factor", MEMBERS, opened=(302,)),
+    org_page(f"{ORG}/members", MEMBERS),
+    thing(MEMBER_PAGE, lambda t: f"/{ORG}/members/{t.member}", MEMBERS_WRITE),
+    thing(
+        MEMBER_PAGE,
+        lambda t: f"/{ORG}/members/{t.member}",
+        MEMBERS_WRITE,
+        "POST",
+        data={"role": BILLING},
+        opened=(302,),
+    ),
+    thing(f"{MEMBER_PAGE}/remove", lambda t: f"/{ORG}/members/{t.member}/remove", MEMBERS_WRITE),
+    thing(f"{MEMBER_PAGE}/remove", lambda t: f"/{ORG}/members/{t.member}/remove", MEMBERS_WRITE, "POST", opened=(302,)),
+    org_page(f"{ORG}/leave", MEMBERS),
+    org_page(f"{ORG}/leave", MEMBERS, "POST", opened=(302, 422)),
+    org_page(
+        f"{ORG}/invitations",
+        MEMBERS_WRITE,
+        "POST",
+        data={"email": "next@people.example", "role": VIEWER},
+        opened=(302,),
+    ),
+    thing(
+        f"{INVITATION_PAGE}/resend",
+        lambda t: f"/{ORG}/invitations/{t.invitation}/resend",
+        MEMBERS_WRITE,
+        "POST",
+        opened=(302,),
+    ),
+    thing(
+        f"{INVITATION_PAGE}/revoke",
+        lambda t: f"/{ORG}/invitations/{t.invitation}/revoke",
+        MEMBERS_WRITE,
+        "POST",
+        opened=(302,),
+    ),
+    org_page(f"{ORG}/audit", AUDIT_READ),
+    org_page(f"{ORG}/audit.csv", AUDIT_READ),
+    org_page(f"{ORG}/danger", OWNERS),
+    org_page(f"{ORG}/transfer", OWNERS, "POST", data={"member": "@member"}, opened=(302,)),
+    org_page(f"{ORG}/delete", OWNERS, "POST", data={"name": "Acme"}, opened=(302,)),
     # Usage
     page("usage", USAGE_READ),
     page("usage/requests", USAGE_READ),
@@ -118,6 +193,7 @@ DOORS = [
     page("billing/voucher", BILLING_WRITE, "POST", data={"code": ""}, opened=(422,)),
     # Management API
     page("api/me", MEMBERS),
+    # For operators of the installation, whom no role makes one
     page("api/api-keys", KEYS_READ),
     page("api/api-keys", KEYS_WRITE, "POST", data={"name": "new"}, json=True, opened=(201,)),
     thing("api/api-keys/<key_id>", lambda t: f"/api/api-keys/{t.key}", KEYS_READ),
@@ -148,6 +224,7 @@ DOORS = [
 
 #: Doors for everybody, and why. Their own tests hold what they give away.
 PUBLIC = {
+    "invitations/<str:token>": "the secret link in a mail; tests.console hold whom it lets in",
     "accounts/login/": "sign-in",
     "accounts/logout/": "signs out whoever is in",
     "accounts/inactive/": "says that an account is deactivated",
@@ -232,11 +309,37 @@ def things(company: cast.Cast) -> Things:
         wallet_id=workspace.pk, amount_cents=1_000, credits_microcredits=10**9, state=TopUp.State.EXPIRED
     )
     call = factories.call(workspace, key_id=key.pk, charged_microcredits=0)  # the ledger knows of no charge, either
-    return Things(str(key.pk), str(topup.pk), str(call.pk))
+    somebody = factories.member(workspace, VIEWER)
+    member = Membership.objects.get(workspace=workspace, user=somebody)
+    invitation = Invitation.objects.create(
+        workspace=workspace,
+        email="invited@people.example",
+        role=VIEWER,
+        token_hash=b"x" * 32,
+        invited_by=company[OWNER],
+        expires_at=clock.now() + timedelta(days=1),
+        sent_at=clock.now() - timedelta(days=1),
+    )
+    orphan = factories.api_key(workspace, created_by=factories.user("gone@people.example"), name="orphan").key
+    rows = (key, topup, call, member, invitation, orphan, workspace)
+    return Things(*(str(row.pk) for row in rows))
+
+
+def restore(things: Things) -> None:
+    """Undo what one role's knock did to what the next one knocks at."""
+    ApiKey.objects.filter(pk=things.key).update(deleted_at=None)
+    gone = User.objects.get(email="gone@people.example")
+    ApiKey.objects.filter(pk=things.orphan).update(created_by=gone)
+    Invitation.objects.filter(pk=things.invitation).update(revoked_at=None)
+    Membership.objects.get_or_create(
+        pk=things.member,
+        defaults={"workspace_id": things.organization, "user": factories.user(), "role": VIEWER},
+    )
 
 
 def knock(client: Client, door: Door, things: Things, personal: str = "") -> Any:
-    data: Any = {name: personal if value == "@personal" else value for name, value in door.data.items()}
+    known = {"@personal": personal, "@member": things.member}
+    data: Any = {name: known.get(value, value) for name, value in door.data.items()}
     send = getattr(client, door.method.lower())
     if door.json:
         return send(door.path(things), data, content_type="application/json")
@@ -268,8 +371,7 @@ def test_a_door_opens_for_its_roles_alone(door: Door, company: cast.Cast, things
             assert answer.status_code == 403, f"{who} got {answer.status_code}"
             assert everything() == before, f"refused {who}, and yet something changed"
     for who in sorted(door.roles):  # afterwards, since deleting really deletes
-        if ApiKey.objects.get(pk=things.key).deleted_at:
-            ApiKey.objects.filter(pk=things.key).update(deleted_at=None)
+        restore(things)
         personal = str(company[who].personal_workspace.pk)
         answer = knock(company.client(who), fresh(door), things, personal)
         assert answer.status_code in door.opened, f"{who} got {answer.status_code}"
@@ -301,7 +403,7 @@ def test_nobody_gets_in_without_signing_in(door: Door, company: cast.Cast, thing
 def test_what_belongs_to_others_is_not_there(door: Door, company: cast.Cast, things: Things) -> None:
     client, before = company.client("stranger"), everything()
     foreign = knock(client, door, things)
-    made_up = Things(str(uuid4()), str(uuid4()), str(uuid4()))
+    made_up = Things.invented()
     invented = knock(client, door, made_up)
     assert foreign.status_code == invented.status_code == 404
     assert without_ids(foreign, things) == without_ids(invented, made_up)
@@ -310,12 +412,22 @@ def test_what_belongs_to_others_is_not_there(door: Door, company: cast.Cast, thi
 
 def without_ids(answer: Any, things: Things) -> str:
     text = answer.content.decode()
-    for name in (things.key, things.topup, things.call):
+    for name in vars(things).values():
         text = text.replace(name, "id")
     return re.sub(r'(csrfmiddlewaretoken" value|hx-headers)=[\'"][^>]*', "", text)
 
 
-@pytest.mark.parametrize("door", [d for d in DOORS if d.own and d.method == "GET" and d.opened == (200,)], ids=name_of)
+@pytest.mark.parametrize("door", [door for door in DOORS if door.organizations_only], ids=name_of)
+def test_personal_workspaces_have_no_such_page(door: Door, company: cast.Cast, things: Things) -> None:
+    client, before = company.client("stranger"), everything()
+    assert knock(client, door, things).status_code == 404
+    assert everything() == before
+
+
+OWN_PAGES = [d for d in DOORS if d.own and d.method == "GET" and d.opened == (200,) and not d.organizations_only]
+
+
+@pytest.mark.parametrize("door", OWN_PAGES, ids=name_of)
 def test_a_stranger_s_pages_show_nothing_of_the_organization(door: Door, company: cast.Cast, things: Things) -> None:
     answer = knock(company.client("stranger"), door, things)
     assert answer.status_code == 200
