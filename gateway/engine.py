@@ -12,7 +12,7 @@ from catalog import resolve
 from catalog.entries import ModelEntry, TargetEntry
 from core import money, secrets
 from core.errors import Conflict, InternalError, InvalidRequest, Overloaded, ProductError, RateLimited
-from gateway import affinity
+from gateway import affinity, quote
 from gateway.adapters import chain_for
 from gateway.dialects.base import Call, Dialect, Receipt
 from gateway.failover import Trail
@@ -57,6 +57,8 @@ async def serve(request: GatewayRequest, dialect: Dialect) -> Answer | StreamAns
         hashes = await _heavy(runtime, call, replay.hashes, name, "POST", request.path, call.body)
     price_of = partial(resolve.price_of, runtime.catalog.snapshot)
     meter = await _heavy(runtime, call, Meter.of, call, entry, runtime.limits, price_of)
+    if request.quoting:
+        return quote.answer(call, entry, meter, runtime.limits)
     admission = await _admit(request, call, entry, meter, hashes)
     if isinstance(admission, Replay):
         return _again(admission)

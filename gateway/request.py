@@ -57,6 +57,8 @@ class GatewayRequest(HttpRequest):
         #: What is known of the call by now, for the log row of a refusal.
         self.model = ""
         self.stream = False
+        #: Whether only a quote is asked for: such a call is never admitted.
+        self.quoting = False
         self._body = b""
         self._read_started = False
         # uvicorn's record of the exchange. Another server has none: then a caller who leaves during a call that is

@@ -9,6 +9,7 @@ from catalog import gemini_listing, listing
 from core import ids
 from core.errors import InvalidRequest, NotFound, UpgradeRequired
 from gateway import engine, free, gemini_list
+from gateway import quote as quotes
 from gateway.dialects import anthropic_messages, gemini, openai_chat, openai_embeddings, openai_responses
 from gateway.endpoints import endpoint
 from gateway.request import Answer, GatewayRequest, StreamAnswer
@@ -130,6 +131,12 @@ async def gemini_models(request: GatewayRequest) -> Answer:
 async def gemini_model(request: GatewayRequest, name: str) -> Answer:
     """Google's ``GET models/{model}``"""
     return Answer.of(gemini_listing.model(request.runtime.catalog.snapshot, name))
+
+
+@endpoint("POST")
+async def quote(request: GatewayRequest) -> Answer:
+    """``POST /quote``: what a call would reserve and likely cost."""
+    return await quotes.ask(request)
 
 
 def _limit(text: str | None) -> int:

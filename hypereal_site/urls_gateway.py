@@ -17,6 +17,7 @@ urlpatterns = [
     path("models/<path:name>", views.model),
     path("responses", views.responses),
     path("embeddings", views.embeddings),
+    path("quote", views.quote),
     path("receipts/<str:request_id>", views.receipt),
     path("gemini", views.gemini_plain),
     *(
