@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import redis
@@ -103,7 +103,7 @@ def encode(report: ProcessReport) -> bytes:
 
 def read(redis_url: str) -> list[ProcessReport] | None:
     """The reports of all living processes, by name; None where Redis does not answer."""
-    client = redis.Redis.from_url(redis_url, socket_timeout=_WAIT_SECONDS, socket_connect_timeout=_WAIT_SECONDS)
+    client: Any = redis.Redis.from_url(redis_url, socket_timeout=_WAIT_SECONDS, socket_connect_timeout=_WAIT_SECONDS)
     try:
         since = clock.now().timestamp() - LIVES_SECONDS
         names = [name.decode() for name in client.zrangebyscore(KEY, since, "+inf")]

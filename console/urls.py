@@ -12,6 +12,7 @@ from console import (
     invitation_views,
     key_views,
     organization_views,
+    target_views,
 )
 
 urlpatterns = [
@@ -53,4 +54,5 @@ urlpatterns = [
     path("manage-api-keys/<uuid:key_id>/delete", key_views.delete_key, name="keys_delete"),
     path("healthz", health.healthz, name="healthz"),
     path("status", health.status, name="status"),
+    path("status/targets", target_views.targets, name="target_health"),
 ]

@@ -88,9 +88,9 @@ def _said(headers: Mapping[bytes, bytes], call: Call) -> Iterator[bytes]:
         user = metadata.get("user_id") if isinstance(metadata, dict) else None
         if isinstance(user, str) and user:
             yield user.encode("utf-8", "replace")
-    for name in _SESSION_MEMBERS:
-        if name in fields:
-            yield from _as_bytes(fields[name])
+    for member in _SESSION_MEMBERS:
+        if member in fields:
+            yield from _as_bytes(fields[member])
 
 
 def _as_bytes(raw: msgspec.Raw) -> Iterator[bytes]:

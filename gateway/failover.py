@@ -86,7 +86,7 @@ class Trail:
         """Note what came of an attempt that took so long."""
         kind = "" if error is None else error.kind if isinstance(error, UpstreamError) else "given_up"
         status = error.status if isinstance(error, UpstreamError) else None
-        self.steps.append(Attempt(target=label_of(entry.target), ms=int(seconds * 1000), error=kind, status=status))
+        self.steps.append(Attempt(target=entry.target.label, ms=int(seconds * 1000), error=kind, status=status))
 
     def broke(self, error: UpstreamError) -> None:
         """The attempt that served failed after all, in the middle of its stream."""
@@ -97,11 +97,6 @@ class Trail:
     def header(self) -> str:
         """The steps in one line: provider, region, what went wrong, milliseconds. No host, no key, no account."""
         return ", ".join(map(_in_words, self.steps))
-
-
-def label_of(target: Target) -> str:
-    """A target in one word, for the log and for receipts."""
-    return f"{target.provider}/{target.region}/{target.upstream_model}"[:254]
 
 
 def _names(message: str, target: Target) -> bool:

@@ -84,7 +84,7 @@ class Health:
             state, seconds = self._state(circuit)
             targets.append(
                 TargetReport(
-                    target="/".join(name),
+                    target="/".join(name)[:254],
                     calls=sum(minute.calls for minute in minutes),
                     failures=sum(minute.failures for minute in minutes),
                     latencies_ms=list(record.latencies_ms) if minutes else [],

@@ -19,7 +19,7 @@ from core import clock
 from core.errors import InternalError, ProductError
 from gateway.dialects.base import Call, Dialect, Receipt
 from gateway.exchange import Exchange
-from gateway.failover import Trail, label_of
+from gateway.failover import Trail
 from gateway.meter import Meter
 from gateway.runtime import Runtime, shutting_down
 from idempotency import replay
@@ -120,7 +120,7 @@ class Run:
             request_id=ticket.request_id,
             model=ticket.entry.slug,
             provider=last.target.provider if last is not None else "",
-            target=label_of(last.target) if last is not None else "",
+            target=last.target.label if last is not None else "",
             attempts=self.trail.attempts,
             sandbox=last is not None and last.sandbox,
             usage=usage,
@@ -161,7 +161,7 @@ class Run:
             key_id=key.id,
             key_name=key.name,
             provider=target.provider if target is not None else "",
-            target=label_of(target) if target is not None else "",
+            target=target.label if target is not None else "",
             attempts=self.trail.attempts,
             attempt_trace=self.trail.steps or None,
             error_type=error_type,

@@ -18,6 +18,7 @@ from ninja.errors import AuthenticationError, HttpError, ValidationError
 from ninja.parser import Parser
 
 from console.api import router as console_router
+from console.target_views import router as targets_router
 from core import errors
 from core.views import error_json
 from keys.api import router as keys_router
@@ -118,6 +119,7 @@ def _complaint(fault: dict[str, Any]) -> str:
 
 
 api.add_router("", console_router)
+api.add_router("", targets_router)
 api.add_router("/api-keys", keys_router)
 api.add_router("/api-usage", usage_router)
 api.add_router("/vouchers", vouchers_router)

@@ -142,7 +142,7 @@ class TargetOptions:
             if not isinstance(values["ask_usage"], bool):
                 raise ValueError("ask_usage must be true or false")
             options = replace(options, ask_usage=values["ask_usage"])
-        times = {name: _seconds(name, values[name]) for name in _TIMES if name in values}
+        times: dict[str, Any] = {name: _seconds(name, values[name]) for name in _TIMES if name in values}
         return replace(options, **times) if times else options
 
 
@@ -167,6 +167,11 @@ class Target:
     secret: str = field(default="", repr=False)
     region: str = ""
     options: TargetOptions = TargetOptions()
+
+    @property
+    def label(self) -> str:
+        """The target in one word, for logs, receipts and operators."""
+        return f"{self.provider}/{self.region}/{self.upstream_model}"[:254]
 
 
 @lru_cache(maxsize=1024)

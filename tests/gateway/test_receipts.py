@@ -56,6 +56,7 @@ def agree(caller: Caller, reply: Any) -> dict[str, Any]:
     assert told["reserved_credits"] == money.credits_json(hold.amount_microcredits)
     assert told["hold"] == hold.state == "posted"
     assert told["saved_credits"] == money.credits_json(row.saved_microcredits)
+    assert row.price_id is not None
     assert told["price"]["version"] == Price.objects.get(pk=row.price_id).version
     columns = {"input_tokens": "inputTokens", "cached_input_tokens": "cachedInputTokens",
                "cache_write_tokens": "cacheWriteTokens", "output_tokens": "outputTokens"}  # fmt: skip

@@ -194,6 +194,8 @@ DOORS = [
     # Management API
     page("api/me", MEMBERS),
     # For operators of the installation, whom no role makes one
+    page("status/targets", frozenset(), opened=()),
+    page("api/status/targets", frozenset(), opened=()),
     page("api/api-keys", KEYS_READ),
     page("api/api-keys", KEYS_WRITE, "POST", data={"name": "new"}, json=True, opened=(201,)),
     thing("api/api-keys/<key_id>", lambda t: f"/api/api-keys/{t.key}", KEYS_READ),
