@@ -79,7 +79,7 @@ def read_prompt(request: Mapping[str, Any]) -> Prompt:
         text="\n".join(parts),
         question=questions[-1] if questions else "",
         max_tokens=_whole_number(request.get("max_completion_tokens")) or _whole_number(request.get("max_tokens")),
-        stop=(stop,) if isinstance(stop, str) else tuple(s for s in stop or () if isinstance(s, str)),
+        stop=(stop,) if isinstance(stop, str) else tuple(s for s in _list(stop) if isinstance(s, str)),
         tools=tools if request.get("tool_choice") != "none" else (),
         forced_tool=_forced_tool(request.get("tool_choice"), tools),
         answers_tool=messages[-1].get("role") in ("tool", "function"),
@@ -92,14 +92,18 @@ def _text_of(message: Mapping[str, Any]) -> str:
     content = message.get("content")
     if isinstance(content, str):
         return content
-    texts = [part.get("text") for part in content or () if isinstance(part, dict)]
-    texts += [str(call.get("function")) for call in message.get("tool_calls") or () if isinstance(call, dict)]
+    texts = [part.get("text") for part in _list(content) if isinstance(part, dict)]
+    texts += [str(call.get("function")) for call in _list(message.get("tool_calls")) if isinstance(call, dict)]
     return " ".join(text for text in texts if isinstance(text, str))
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _tools(tools: Any) -> list[Tool]:
     found = []
-    for tool in tools if isinstance(tools, list) else ():
+    for tool in _list(tools):
         function = tool.get("function") if isinstance(tool, dict) else None
         if isinstance(function, dict) and isinstance(function.get("name"), str):
             schema = function.get("parameters")

@@ -115,7 +115,8 @@ def _read(body: bytes) -> dict[str, Any] | Whole:
 def _parts(request: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
     """All input in the order in which a cache sees it, and where breakpoints stand."""
     whole = bool(request.get("cache_control"))
-    for tool in request.get("tools") or ():
+    tools = request.get("tools")
+    for tool in tools if isinstance(tools, list) else ():
         if isinstance(tool, dict):
             yield loose_json.encode(_unmarked(tool)).decode(), bool(tool.get("cache_control"))
     yield from _blocks("system", request.get("system"))
@@ -140,7 +141,8 @@ def _question_in(content: Any) -> str:
     """What the user said; clients put what they say themselves in blocks before it."""
     if isinstance(content, str):
         return content
-    texts = [block.get("text") for block in content or () if isinstance(block, dict)]
+    blocks = content if isinstance(content, list) else ()
+    texts = [block.get("text") for block in blocks if isinstance(block, dict)]
     return next((text for text in reversed(texts) if isinstance(text, str) and text.strip()), "")
 
 

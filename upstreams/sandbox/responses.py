@@ -15,8 +15,8 @@ from upstreams.sandbox.server import Stream, Whole
 
 LONGEST_WAIT_SECONDS = 4.0
 _Object = dict[str, Any]
-_RESULTS = frozenset({"function_call_output", "custom_tool_call_output", "local_shell_call_output"})
-_THINKING = frozenset({"low", "medium", "high", "xhigh"})
+_RESULTS = ("function_call_output", "custom_tool_call_output", "local_shell_call_output")
+_THINKING = ("low", "medium", "high", "xhigh")
 
 
 class Endpoint:
