@@ -49,6 +49,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if skipped and chromium.find() is None:
         terminalreporter.section("NO BROWSER", sep="!", red=True, bold=True)
         terminalreporter.line(f"{len(skipped)} browser tests did not run: install chromium or set {chromium.VARIABLE}.")
+    skipped = [report for report in terminalreporter.stats.get("skipped", []) if "lemonldap" in report.keywords]
+    if skipped:
+        terminalreporter.section("NO IDENTITY PROVIDER", sep="!", red=True, bold=True)
+        terminalreporter.line(f"{len(skipped)} tests of single sign-on over LemonLDAP::NG did not run: see .ci/run.")
     skipped = [report for report in terminalreporter.stats.get("skipped", []) if "recordings" in report.keywords]
     if skipped:
         terminalreporter.section("NO RECORDINGS", sep="!", red=True, bold=True)

@@ -213,6 +213,7 @@ class LemonLdap:
             "domain": "localhost",
             "cookieName": "lemonldap",
             "securedCookie": 0,
+            "sameSite": "Lax",
             "key": "tests-only",
             "authentication": "Demo",
             "userDB": "Same",

@@ -1,0 +1,199 @@
+"""A real identity provider and a real browser: people of badwolf.org sign in, over SAML and over OpenID Connect."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect
+
+from accounts.models import User
+from core import secrets
+from events.models import AuditEvent
+from orgs.models import Membership, Workspace
+from sso import addresses
+from sso.models import OrgDomain, SsoConnection, SsoIdentity
+from sso.oidc import discovery
+from sso.saml import metadata, sides
+from tests import factories
+from tests.fakes.identity_provider import pair
+from tests.look.conftest import Visit, Visitor, browser, server, site, visit  # noqa: F401  (fixtures)
+from tests.sso import company
+from tests.sso import lemonldap as provider
+from tests.sso.lemonldap import Client, LemonLdap
+from tests.sso.lemonldap_session import lemonldap, lemonldap_process  # noqa: F401  (fixtures)
+
+pytestmark = [pytest.mark.browser, pytest.mark.lemonldap]
+
+
+@pytest.fixture(autouse=True)
+def reachable(lemonldap: LemonLdap, site: str, settings: Any) -> Iterator[None]:  # noqa: F811
+    """The product knows its own address and may call this provider. Nothing of a test stays to be met by the next."""
+    settings.SITE_URL = site
+    settings.EGRESS_ALLOW = [f"identity_provider=localhost:{lemonldap.port}"]
+    yield
+    OrgDomain.objects.filter(domain=provider.DOMAIN).delete()
+    for person in User.objects.filter(email__endswith=f"@{provider.DOMAIN}"):
+        person.email = f"{person.pk}@gone.example"
+        person.save(update_fields=["email"])
+        person.emailaddress_set.all().delete()
+
+
+@pytest.fixture
+def badwolf(reachable: None) -> Workspace:
+    """An organization that has proven the domain of the provider's people."""
+    organization = factories.organization("Bad Wolf")
+    company.domain(organization, provider.DOMAIN)
+    return organization
+
+
+def saml(organization: Workspace, idp: LemonLdap, **columns: Any) -> SsoConnection:
+    """What an admin does: a draft, our metadata registered over there, theirs pasted here, switched on."""
+    made = SsoConnection.objects.create(workspace=organization, kind="saml", **columns)
+    idp.register(services={made.provider_id: sides.own_metadata(made).decode()})
+    paste(made, idp.saml_metadata())
+    made.status = SsoConnection.Status.ACTIVE
+    made.save()
+    return made
+
+
+def paste(connection: SsoConnection, document: str) -> None:
+    """Take the provider's metadata."""
+    sides.take(connection, metadata.read(document.encode()))
+    connection.save()
+
+
+def oidc(organization: Workspace, idp: LemonLdap) -> SsoConnection:
+    """The same over OpenID Connect."""
+    made = SsoConnection.objects.create(workspace=organization, kind="oidc", client_id="hypereal", issuer=idp.issuer)
+    secret = "a-secret-of-the-client"
+    client = Client(made.client_id, secret, addresses.endpoint(made))
+    idp.register(clients={made.provider_id: client})
+    made.client_secret_sealed = secrets.encrypt(secret)
+    discovery.read(made)
+    made.status = SsoConnection.Status.ACTIVE
+    made.save()
+    return made
+
+
+def come_in(visitor: Visitor, name: str) -> None:
+    """At the provider's own sign-in page."""
+    page = visitor.page
+    page.wait_for_url(re.compile("^http://localhost:"))
+    page.locator("input[name=user]").fill(name)
+    page.locator("input[name=password]").fill(name)
+    page.locator("button[type=submit]").first.click()
+    page.wait_for_url(f"{visitor.site}/**")
+
+
+def start(visitor: Visitor, connection: SsoConnection) -> None:
+    visitor.page.goto(f"{visitor.site}/api/auth/sso/{connection.provider_id}/login")
+
+
+def is_in(visitor: Visitor, email: str) -> bool:
+    me = visitor.page.request.get(f"{visitor.site}/api/me")
+    return bool(me.status == 200 and me.json()["user"]["email"] == email)
+
+
+def refusals(connection: SsoConnection) -> list[str]:
+    rows = AuditEvent.objects.filter(action="sso.refuse", workspace_id=connection.workspace_id).order_by("id")
+    return [row.details["reason"] for row in rows]
+
+
+def is_a_new_member(email: str, organization: Workspace, name: str) -> None:
+    person = User.objects.get(email=email)
+    assert person.name == name
+    assert not person.has_usable_password()
+    assert Membership.objects.get(user=person, workspace=organization).role == "viewer"
+
+
+# ── SAML ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "encrypted"])
+def test_the_first_sign_in_over_saml_makes_person_and_membership(
+    encrypted: bool, badwolf: Workspace, lemonldap: LemonLdap, visit: Visit  # noqa: F811
+) -> None:  # fmt: skip
+    connection = saml(badwolf, lemonldap)
+    if encrypted:
+        lemonldap.register(encrypted=[connection.provider_id])
+    visitor = visit()
+    start(visitor, connection)
+    come_in(visitor, "rtyler")
+    assert refusals(connection) == []
+    assert is_in(visitor, "rtyler@badwolf.org")
+    is_a_new_member("rtyler@badwolf.org", badwolf, "Rose Tyler")
+    again = visit()
+    start(again, connection)
+    come_in(again, "rtyler")
+    assert is_in(again, "rtyler@badwolf.org")
+    assert SsoIdentity.objects.filter(connection=connection).count() == 1
+
+
+def test_a_foreign_domain_is_refused(lemonldap: LemonLdap, visit: Visit) -> None:  # noqa: F811
+    stranger = factories.organization("Torchwood")
+    company.domain(stranger, "torchwood.example")
+    connection = saml(stranger, lemonldap)
+    visitor = visit()
+    start(visitor, connection)
+    come_in(visitor, "msmith")
+    expect(visitor.page.get_by_text("You were not signed in")).to_be_visible()
+    expect(visitor.page.get_by_text("has not proven that the domain is its own")).to_be_visible()
+    assert refusals(connection) == ["foreign_domain"]
+    assert not User.objects.filter(email="msmith@badwolf.org").exists()
+
+
+def test_a_certificate_rolls_over(badwolf: Workspace, lemonldap: LemonLdap, visit: Visit) -> None:  # noqa: F811
+    connection = saml(badwolf, lemonldap)
+    before = lemonldap.saml_metadata()
+    lemonldap.register(keys=pair("the next year's"))
+    visitor = visit()
+    start(visitor, connection)
+    come_in(visitor, "dwho")
+    expect(visitor.page.get_by_text("does not fit the certificates registered")).to_be_visible()
+    assert refusals(connection) == ["signature"]
+    after = lemonldap.saml_metadata()
+    descriptor = after[after.index("<KeyDescriptor") : after.index("</KeyDescriptor>") + len("</KeyDescriptor>")]
+    paste(connection, before.replace("<KeyDescriptor", f"{descriptor}<KeyDescriptor", 1))
+    assert len(connection.idp_certificates) == 2
+    start(visitor, connection)
+    visitor.page.wait_for_url(f"{visitor.site}/**")
+    assert is_in(visitor, "dwho@badwolf.org")
+
+
+def test_a_tile_in_the_provider_s_portal_asks_first(
+    badwolf: Workspace, lemonldap: LemonLdap, visit: Visit  # noqa: F811
+) -> None:  # fmt: skip
+    connection = saml(badwolf, lemonldap, idp_initiated=True)
+    visitor = visit()
+    page = visitor.page
+    page.goto(f"{lemonldap.url}/saml/singleSignOn?IDPInitiated=1&sp={addresses.metadata(connection)}")
+    come_in(visitor, "rtyler")
+    expect(page.get_by_text("rtyler@badwolf.org")).to_be_visible()
+    assert not is_in(visitor, "rtyler@badwolf.org")
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(f"{visitor.site}/")
+    assert is_in(visitor, "rtyler@badwolf.org")
+
+
+# ── OpenID Connect ───────────────────────────────────────────────────────────────────────────────────────────────────
+def test_the_first_sign_in_over_openid_connect_makes_person_and_membership(
+    badwolf: Workspace, lemonldap: LemonLdap, visit: Visit  # noqa: F811
+) -> None:  # fmt: skip
+    connection = oidc(badwolf, lemonldap)
+    visitor = visit()
+    start(visitor, connection)
+    come_in(visitor, "dwho")
+    assert refusals(connection) == []
+    assert is_in(visitor, "dwho@badwolf.org")
+    is_a_new_member("dwho@badwolf.org", badwolf, "Doctor Who")
+
+
+def test_keys_of_openid_connect_roll_over(badwolf: Workspace, lemonldap: LemonLdap, visit: Visit) -> None:  # noqa: F811
+    connection = oidc(badwolf, lemonldap)
+    lemonldap.register(keys=pair("the next year's"))
+    visitor = visit()
+    start(visitor, connection)
+    come_in(visitor, "msmith")
+    assert refusals(connection) == []
+    assert is_in(visitor, "msmith@badwolf.org")
