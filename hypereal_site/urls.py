@@ -8,12 +8,14 @@ from django.urls import include, path
 from django.views.i18n import set_language
 
 from hypereal_site.api import api
+from sso.login_views import login
 
 # The admin has no sign-in of its own: second factors and rate limits hold for operators too.
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
 
 urlpatterns = [
     path("admin/", admin.site.urls),
+    path("accounts/login/", login, name="account_login"),  # before allauth's own
     path("accounts/", include("accounts.urls")),
     path("api/auth/sso/", include("sso.urls")),
     path("api/", api.urls),

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from allauth.account.internal.flows.login import record_authentication
 from allauth.account.utils import perform_login
+from django.contrib.auth import logout
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -161,6 +162,7 @@ def _log_in(
     session_ends_at: datetime | None,
 ) -> HttpResponse:
     """A session by allauth, which also asks for the person's own second factor if there is one."""
+    logout(request)  # a session is new at every sign-in; the one of before may just have been ended
     record_authentication(request, user, method=METHOD, connection=str(connection.pk))
     marks = {
         "sso_connection": str(connection.pk),

@@ -21,7 +21,7 @@ from urllib.parse import parse_qsl, unquote_plus, urlencode, urlsplit
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-CLIENT_ID, CLIENT_SECRET = "hypereal:client", "s3cret/+%&ü"
+CLIENT_ID, CLIENT_SECRET = "hypereal:client", "s3cret/+%&ü, of a length that nobody guesses"
 
 
 @functools.cache

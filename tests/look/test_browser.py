@@ -283,6 +283,7 @@ def test_sign_in_works_without_scripts(visit: Visit, person: User) -> None:
     visitor = visit(java_script_enabled=False)
     visitor.page.goto(visitor.site + "/accounts/login/")
     visitor.page.get_by_label("Email").fill(person.email)
+    visitor.page.get_by_role("button", name="Continue").click()
     visitor.page.get_by_label("Password").fill(PASSWORD)
     visitor.page.get_by_role("button", name="Sign in", exact=True).click()
     expect(visitor.page.get_by_role("heading", name="Overview")).to_be_visible()
