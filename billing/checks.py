@@ -10,9 +10,10 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 
 from billing import stripe_keys
+from core import startup
 
 
-@register()
+@register(startup.TAG)
 def payments(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
     """What is wrong with the payment settings, as Django's system checks want it."""
     return _demo() if settings.DEMO_PAYMENTS else _real()

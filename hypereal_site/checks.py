@@ -1,8 +1,8 @@
 """Refuses or questions settings that cannot be meant; each complaint has an id and says what to do.
 
-Those of payments are in `billing.checks`. Errors that would break things at once are found by every command, those of
-a production site by ``manage.py check --deploy``, those that need a database by ``migrate`` and
-``check --database default``.
+Those of payments are in `billing.checks`. Errors that would break things at once stop every command and every start of
+a server (`core.startup`); those that need a database are found by ``check --database default`` and before the
+migrations of a start by one command; those of a production site by ``manage.py check --deploy``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from django.db import DatabaseError, connections
 from django.http.request import validate_host
 
 from catalog.models import Provider
-from core import outbound, secrets
+from core import outbound, secrets, startup
 
 LEAST_POSTGRESQL = 170_000
 LEAST_PEPPER_CHARACTERS = 32
@@ -32,7 +32,7 @@ _Apps = Sequence[AppConfig] | None
 
 
 # ── Always ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-@register(Tags.security)
+@register(Tags.security, startup.TAG)
 def encryption_keys(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
     """The keys that seal provider keys and second factors."""
     if not settings.ENCRYPTION_KEYS:
@@ -63,7 +63,7 @@ def _is_fernet_key(key: str) -> bool:
     return True
 
 
-@register()
+@register(startup.TAG)
 def commit_mode(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
     """When a settlement counts as done."""
     if settings.COMMIT_MODE in COMMIT_MODES:
@@ -72,7 +72,7 @@ def commit_mode(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
     return [Error(f"COMMIT_MODE is {settings.COMMIT_MODE!r}; it must be {words}.", id="hypereal.E003")]
 
 
-@register()
+@register(startup.TAG)
 def database_engine(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
     """PostgreSQL only: row locks, notifications and partitions are what the ledger stands on."""
     if settings.DATABASES["default"].get("ENGINE") == "django.db.backends.postgresql":
@@ -80,7 +80,7 @@ def database_engine(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
     return [Error("DATABASE_URL must name a PostgreSQL database (postgres://…).", id="hypereal.E004")]
 
 
-@register(Tags.security)
+@register(Tags.security, startup.TAG)
 def egress_allow(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
     """Private hosts that the guarded outbound client may reach."""
     try:
@@ -92,7 +92,7 @@ def egress_allow(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
 
 
 # ── With a database ──────────────────────────────────────────────────────────────────────────────────────────────────
-@register(Tags.database)
+@register(Tags.database, startup.TAG)
 def database_server(app_configs: _Apps, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
     """The server's version, and whether the keys open what is sealed in it."""
     found: list[CheckMessage] = []

@@ -20,6 +20,7 @@ import uvicorn
 from hypereal_site import asgi  # sets Django up, so it comes before all that needs it
 
 # isort: split
+from core import startup
 from gateway import runtime
 from hypereal_site.asgi import Role
 
@@ -81,12 +82,15 @@ def config(role: Role, host: str, port: int) -> uvicorn.Config:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until a signal comes. The exit code is 0 after an orderly end."""
+    """Serve until a signal comes. The exit code is 0 after an orderly end, 2 where the settings can't be meant."""
     parser = argparse.ArgumentParser(prog="python -m hypereal_site.serve", description=__doc__.partition("\n")[0])
     parser.add_argument("--role", choices=get_args(Role), default="all")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     chosen = parser.parse_args(arguments)
+    if wrong := startup.complaints():
+        print(wrong, file=sys.stderr)  # noqa: T201  (whoever starts a server reads this, not its log)
+        return 2
     # The event loop gives the interpreter's lock away with each system call and wants it back from the threads that
     # read large bodies and the catalog: the default interval would make calls wait five milliseconds for that.
     sys.setswitchinterval(_SWITCH_SECONDS)
