@@ -260,7 +260,10 @@ class ScimUser(models.Model):
 
     id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
     connection = models.ForeignKey(SsoConnection, on_delete=models.CASCADE, related_name="scim_users")
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="scim_users")
+    #: Empty while the address is at no domain that the organization has proven: kept, and opens nothing.
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.CASCADE, related_name="scim_users"
+    )
     user_name = models.CharField(max_length=254)
     external_id = models.CharField(max_length=255, blank=True)
     active = models.BooleanField(default=True)
