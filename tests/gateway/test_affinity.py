@@ -10,12 +10,15 @@ from uuid import UUID
 import pytest
 
 from catalog.entries import TargetEntry
+from catalog.models import Target as TargetRow
 from core.ids import uuid7
 from gateway import affinity
 from gateway.dialects.anthropic_messages import AnthropicMessages
 from gateway.dialects.base import Call
 from gateway.dialects.openai_chat import DIALECT as CHAT
 from gateway.dialects.openai_responses import DIALECT as RESPONSES
+from tests.fakes import upstream as fake
+from tests.support.gateway import Gateway, wait_for
 from upstreams.wire import Target
 
 WORKSPACE = UUID(int=7)
@@ -115,3 +118,32 @@ def test_what_goes_on_from_a_kept_response_finds_where_it_is_kept() -> None:
 def test_workspaces_never_share_a_conversation() -> None:
     call = chat("Hello", prompt_cache_key="k")
     assert identity(call, UUID(int=1)) != identity(call, UUID(int=2))
+
+
+def test_equal_targets_share_the_conversations(gateway: Gateway) -> None:
+    routes = [gateway.upstream.serve(fake.answers()) for _ in range(3)]
+    model = gateway.new_model(*routes)
+    TargetRow.objects.filter(model__slug=model).update(position=5)
+    gateway.until_known(model)
+    caller = gateway.caller()
+
+    def serving(session: str) -> str:
+        reply = caller.chat(model, headers={"x_session_id": session})
+        assert reply.status == 200
+        return reply.headers["x-hypereal-provider"]
+
+    wait_for(lambda: len({serving(f"w{number}") for number in range(8)}) > 1)  # until the new positions are known
+    chosen = {f"s{number}": serving(f"s{number}") for number in range(12)}
+    assert len(set(chosen.values())) > 1
+    assert {session: serving(session) for session in chosen} == chosen
+
+
+def test_health_goes_before_affinity(gateway: Gateway) -> None:
+    routes = [gateway.upstream.serve(fake.fails(401)), gateway.upstream.serve(fake.answers())]
+    model = gateway.new_model(*routes)
+    TargetRow.objects.filter(model__slug=model).update(position=5)
+    gateway.until_known(model)
+    caller = gateway.caller()
+    replies = [caller.chat(model, headers={"x_session_id": f"s{number}"}) for number in range(8)]
+    assert {reply.headers["x-hypereal-provider"] for reply in replies} == {f"{model}-p1"}
+    assert routes[0].calls == 1  # left out from its first refusal on, whoever would belong there
