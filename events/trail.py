@@ -12,9 +12,10 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from django.db.models import Q, QuerySet
+from django.http import StreamingHttpResponse
 from django.utils.translation import gettext as _
 
-from core import errors, ids
+from core import clock, errors, ids
 from events.models import AuditEvent
 
 PAGE_ROWS: Final = 50
@@ -152,6 +153,13 @@ async def csv_pieces(rows: QuerySet[AuditEvent]) -> AsyncIterator[bytes]:
             return
         yield _lines(_cells(event) for event in events)
         last = events[-1].pk
+
+
+def csv_response(rows: QuerySet[AuditEvent]) -> StreamingHttpResponse:
+    """A download of ``rows``."""
+    name = f"hypereal-audit-{clock.now().date()}.csv"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
+    return StreamingHttpResponse(csv_pieces(rows), content_type="text/csv; charset=utf-8", headers=headers)
 
 
 def _next(rows: QuerySet[AuditEvent], last: UUID | None) -> list[AuditEvent]:

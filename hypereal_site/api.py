@@ -23,6 +23,7 @@ from core import errors
 from core.views import error_json
 from keys.api import router as keys_router
 from orgs import access
+from orgs.api import router as orgs_router
 from usage.api import router as usage_router
 from vouchers.api import router as vouchers_router
 
@@ -121,5 +122,6 @@ def _complaint(fault: dict[str, Any]) -> str:
 api.add_router("", console_router)
 api.add_router("", targets_router)
 api.add_router("/api-keys", keys_router)
+api.add_router("/orgs", orgs_router)
 api.add_router("/api-usage", usage_router)
 api.add_router("/vouchers", vouchers_router)

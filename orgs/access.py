@@ -207,8 +207,10 @@ class member(APIKeyCookie):
 
     param_name = "hypereal_session"
 
-    def __init__(self, permission: Permission | None = None) -> None:
+    def __init__(self, permission: Permission | None = None, *, locked_too: bool = False) -> None:
+        """``locked_too``: the endpoint names its workspace itself, so that the one in use may be locked."""
         self.permission = permission
+        self.locked_too = locked_too
         super().__init__()
 
     def __call__(self, request: HttpRequest) -> Access:
@@ -218,7 +220,8 @@ class member(APIKeyCookie):
             )
         access = current(request)
         check_form(request)
-        access.require(self.permission)
+        if not (access.locked and self.locked_too):
+            access.require(self.permission)
         return access
 
     def authenticate(self, request: HttpRequest, key: str | None) -> Access:

@@ -104,6 +104,7 @@ def org_page(route: str, roles: frozenset[str], method: str = "GET", **rest: Any
 
 KEY_PAGE, KEY_API = "manage-api-keys/<uuid:key_id>", "api/api-keys/<key_id>"
 ORG = "settings/organization"
+ORG_API = "api/orgs/<org_id>"
 MEMBER_PAGE, INVITATION_PAGE = f"{ORG}/members/<uuid:member_id>", f"{ORG}/invitations/<uuid:invitation_id>"
 TOPUP_PAGE = "billing/topups/<uuid:topup_id>"
 
@@ -206,6 +207,69 @@ DOORS = [
     page("api/api-usage", USAGE_READ),
     page("api/api-usage/export", USAGE_READ),
     page("api/vouchers/redeem", BILLING_WRITE, "POST", data={"code": "none"}, json=True, opened=(404,)),
+    page("api/orgs", MEMBERS),
+    page("api/orgs", MEMBERS, "POST", data={"name": "New"}, json=True, opened=(201,)),
+    thing(ORG_API, lambda t: f"/api/orgs/{t.organization}", MEMBERS),
+    thing(ORG_API, lambda t: f"/api/orgs/{t.organization}", ORG_WRITE, "PATCH", data={"name": "Renamed"}, json=True),
+    thing(
+        ORG_API,
+        lambda t: f"/api/orgs/{t.organization}",
+        OWNERS,
+        "DELETE",
+        data={"name": "Acme"},
+        json=True,
+        opened=(204,),
+    ),
+    thing(
+        f"{ORG_API}/transfer",
+        lambda t: f"/api/orgs/{t.organization}/transfer",
+        OWNERS,
+        "POST",
+        data={"memberId": "@member"},
+        json=True,
+    ),
+    thing(f"{ORG_API}/members", lambda t: f"/api/orgs/{t.organization}/members", MEMBERS),
+    thing(
+        f"{ORG_API}/members/<member_id>",
+        lambda t: f"/api/orgs/{t.organization}/members/{t.member}",
+        MEMBERS_WRITE,
+        "PATCH",
+        data={"role": BILLING},
+        json=True,
+    ),
+    thing(
+        f"{ORG_API}/members/<member_id>",
+        lambda t: f"/api/orgs/{t.organization}/members/{t.member}",
+        MEMBERS_WRITE,
+        "DELETE",
+        opened=(204,),
+    ),
+    thing(f"{ORG_API}/invitations", lambda t: f"/api/orgs/{t.organization}/invitations", MEMBERS),
+    thing(
+        f"{ORG_API}/invitations",
+        lambda t: f"/api/orgs/{t.organization}/invitations",
+        MEMBERS_WRITE,
+        "POST",
+        data={"email": "next@people.example", "role": VIEWER},
+        json=True,
+        opened=(201,),
+    ),
+    thing(
+        f"{ORG_API}/invitations/<invitation_id>/resend",
+        lambda t: f"/api/orgs/{t.organization}/invitations/{t.invitation}/resend",
+        MEMBERS_WRITE,
+        "POST",
+        json=True,
+    ),
+    thing(
+        f"{ORG_API}/invitations/<invitation_id>",
+        lambda t: f"/api/orgs/{t.organization}/invitations/{t.invitation}",
+        MEMBERS_WRITE,
+        "DELETE",
+        opened=(204,),
+    ),
+    thing(f"{ORG_API}/audit-log", lambda t: f"/api/orgs/{t.organization}/audit-log", AUDIT_READ),
+    thing(f"{ORG_API}/audit-log/export", lambda t: f"/api/orgs/{t.organization}/audit-log/export", AUDIT_READ),
     # One's own account: any signed-in person, about themselves
     page("accounts/email/", MEMBERS),
     page("accounts/password/change/", MEMBERS),
@@ -226,6 +290,7 @@ DOORS = [
 
 #: Doors for everybody, and why. Their own tests hold what they give away.
 PUBLIC = {
+    "api/orgs/roles": "what each role may do is no secret",
     "invitations/<str:token>": "the secret link in a mail; tests.console hold whom it lets in",
     "accounts/login/": "sign-in",
     "accounts/logout/": "signs out whoever is in",
@@ -332,7 +397,8 @@ def restore(things: Things) -> None:
     ApiKey.objects.filter(pk=things.key).update(deleted_at=None)
     gone = User.objects.get(email="gone@people.example")
     ApiKey.objects.filter(pk=things.orphan).update(created_by=gone)
-    Invitation.objects.filter(pk=things.invitation).update(revoked_at=None)
+    long_ago = clock.now() - timedelta(days=1)
+    Invitation.objects.filter(pk=things.invitation).update(revoked_at=None, sent_at=long_ago)
     Membership.objects.get_or_create(
         pk=things.member,
         defaults={"workspace_id": things.organization, "user": factories.user(), "role": VIEWER},
