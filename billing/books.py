@@ -6,15 +6,21 @@ The wallet's row is the mutex for all that hangs on it: its lots, its keys' mete
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from collections.abc import Collection, Sequence
+from datetime import date
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
 
 from billing.models import HOUSE_ACCOUNTS, Account
 from core import ids
+
+#: A moment as the database writes it, and reads it: a text with a date and a time, or NOW.
+Moment = str
+#: The moment at which the transaction begins that this is written in.
+NOW: Final[Moment] = "now"
 
 _REVENUE = HOUSE_ACCOUNTS[Account.Kind.REVENUE]
 
@@ -63,7 +69,7 @@ class HoldState(msgspec.Struct):
     charged: int | None
     key_id: UUID | None
     month: date
-    resolved_at: datetime | None
+    resolved_at: Moment | None
 
 
 class HoldRow(msgspec.Struct, kw_only=True):
@@ -80,10 +86,10 @@ class HoldRow(msgspec.Struct, kw_only=True):
     endpoint: str
     model: str
     price_id: UUID | None
-    created_at: datetime
+    created_at: Moment
     state: str = "pending"
     charged_microcredits: int | None = None
-    resolved_at: datetime | None = None
+    resolved_at: Moment | None = None
 
 
 class TransferRow(msgspec.Struct):
@@ -98,7 +104,7 @@ class TransferRow(msgspec.Struct):
     amount_microcredits: int
     workspace_id: UUID
     lot_id: UUID | None
-    billed_at: datetime
+    billed_at: Moment
 
 
 class Books:
@@ -106,30 +112,35 @@ class Books:
 
     def __init__(
         self,
-        now: datetime,
+        now: Moment,
         month: date,
-        wallets: list[WalletState],
-        lots: list[LotState],
-        holds: list[HoldState],
-        meters: list[MeterState],
+        wallets: Sequence[WalletState],
+        lots: Sequence[LotState],
+        holds: Sequence[HoldState],
+        meters: Sequence[MeterState],
     ) -> None:
         self.now = now
         self.month = month
         self.wallets = {wallet.id: wallet for wallet in wallets}
         self.holds = {hold.id: hold for hold in holds}
-        self._meters = {(meter.key_id, meter.month): meter for meter in meters}
-        self._lots: dict[UUID, list[LotState]] = {}
+        self.meters = {(meter.key_id, meter.month): meter for meter in meters}
+        self.lots: dict[UUID, list[LotState]] = {}
         for lot in lots:
-            self._lots.setdefault(lot.wallet_id, []).append(lot)
+            self.lots.setdefault(lot.wallet_id, []).append(lot)
         self._changed: dict[str, dict[Any, msgspec.Struct]] = {"wallets": {}, "lots": {}, "meters": {}, "holds": {}}
-        self._placed: list[HoldRow] = []
+        self.placed: list[HoldRow] = []
         self._transfers: list[TransferRow] = []
+
+    @property
+    def changed_wallets(self) -> Collection[UUID]:
+        """The wallets whose rows are written back."""
+        return self._changed["wallets"]
 
     def meter(self, key_id: UUID, month: date) -> MeterState:
         """The key's meter of that month; a new one starts at zero."""
-        meter = self._meters.get((key_id, month))
+        meter = self.meters.get((key_id, month))
         if meter is None:
-            meter = self._meters[(key_id, month)] = MeterState(key_id, month)
+            meter = self.meters[(key_id, month)] = MeterState(key_id, month)
         return meter
 
     def shortfall(
@@ -149,7 +160,7 @@ class Books:
 
     def place(self, row: HoldRow) -> None:
         """Reserve ``row.amount_microcredits``; the caller asked `shortfall` before."""
-        self._placed.append(row)
+        self.placed.append(row)
         self._reserve(row.wallet_id, row.key_id, row.month, row.amount_microcredits)
 
     def extend(self, hold: HoldState, amount: int) -> None:
@@ -181,7 +192,7 @@ class Books:
             meter.spent += charge
             self._changed["meters"][(key_id, month)] = meter
         left, sequence = charge, 0
-        for lot in self._lots.get(wallet_id, ()):
+        for lot in self.lots.get(wallet_id, ()):
             if not left:
                 break
             if part := min(left, lot.remaining):
@@ -195,8 +206,8 @@ class Books:
     def changes(self) -> dict[str, list[Any]]:
         """What is to be written back, by table; only what changed."""
         changes: dict[str, list[Any]] = {name: list(rows.values()) for name, rows in self._changed.items() if rows}
-        if self._placed:
-            changes["placed"] = list(self._placed)
+        if self.placed:
+            changes["placed"] = list(self.placed)
         if self._transfers:
             changes["transfers"] = list(self._transfers)
         return changes

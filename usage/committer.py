@@ -32,8 +32,9 @@ import psycopg
 from core import clock, errors, ids
 from usage.doors import LineDoor, flush_statement
 from usage.items import Admit, Admitted, Item, Refused, Result, Settle, Void
+from usage.known import Known
 from usage.line import Line
-from usage.metering import apply_on_line
+from usage.visits import visit
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +92,7 @@ class Committer:
         self._closing = False
         self._beat_is_due = True
         self._line: Line | None = None
+        self._known = Known()
         self._last_used: dict[UUID, datetime] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -177,10 +179,9 @@ class Committer:
 
     async def _apply(self, batch: list[_Waiting]) -> None:
         door = LineDoor(await self._connected())
-        results = await apply_on_line(door, [waiting.item for waiting in batch])
         at_once = self._is_flushed_at_once(batch)
         began = time.monotonic()
-        await door.commit(flush=at_once)
+        results = await visit(door, [waiting.item for waiting in batch], self._known, flush=at_once)
         if at_once:
             self._flush_seconds = time.monotonic() - began
         self._deliver(zip(batch, results, strict=True), durable=at_once or not self._durable)
@@ -296,6 +297,7 @@ class Committer:
 
     async def _connected(self) -> Line:
         if self._line is None or self._line.closed:
+            self._known.clear()
             self._line = await Line.open(self._dsn, options=_OPTIONS)
         return self._line
 

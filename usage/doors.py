@@ -1,11 +1,10 @@
 """The two doors to the rows that `usage.metering` decides over: an ordinary cursor, and the committer's own line.
 
-Both speak to the same two SQL functions; JSON goes in and out.
+Both speak to the same SQL functions; JSON goes in and out.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -15,37 +14,16 @@ import psycopg
 
 from usage.line import Line
 
+_READ: Final = "SELECT hypereal_calls_read("
+_WRITE: Final = "SELECT hypereal_calls_write("
+_APPLY: Final = "SELECT hypereal_calls_apply("
 _LOGGED: Final = "SELECT json_build_array(charged_microcredits, billed_at)::text FROM usage_requestlog WHERE id = "
 #: Makes all that was committed so far durable. PostgreSQL 17 flushes the log without a transaction of its own.
 _FLUSH: Final = b"SELECT pg_logical_emit_message(false, '', '', true)"
 _FLUSH_BEFORE_17: Final = b"SELECT pg_logical_emit_message(true, '', '')"
 #: The charge and the moment of a log row.
 LoggedRow = tuple[int, datetime]
-_logged = msgspec.json.Decoder(LoggedRow)
-
-
-@dataclass(frozen=True, slots=True)
-class Read:
-    """Asks for what a batch needs, locked; answered with JSON."""
-
-    wanted: str
-
-
-@dataclass(frozen=True, slots=True)
-class Logged:
-    """Asks whether a call is in the log already; answered with a LoggedRow or None."""
-
-    log_id: UUID
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """Tells what a batch changed."""
-
-    changes: str
-
-
-Ask = Read | Logged | Write
+_logged = msgspec.json.Decoder(LoggedRow).decode
 
 
 class CursorDoor:
@@ -54,59 +32,63 @@ class CursorDoor:
     def __init__(self, conn: psycopg.Connection[Any]) -> None:
         self._conn = conn
 
-    def answer(self, ask: Ask) -> str | LoggedRow | None:
-        """What the database says to ``ask``."""
-        match ask:
-            case Read():
-                return self._text("SELECT hypereal_calls_read(%s)", ask.wanted)
-            case Logged():
-                row = self._text(_LOGGED + "%s", ask.log_id)
-                return _logged.decode(row) if row is not None else None
-            case Write():
-                self._text("SELECT hypereal_calls_write(%s)", ask.changes)
-        return None
+    def read(self, wanted: str) -> str:
+        """What a batch needs, locked."""
+        return str(self._value(_READ + "%s)", wanted))
 
-    def _text(self, query: str, argument: str | UUID) -> str | None:
+    def logged(self, log_id: UUID) -> LoggedRow | None:
+        """The charge and the moment of a call that is in the log already."""
+        row = self._value(_LOGGED + "%s", log_id)
+        return _logged(row) if row is not None else None
+
+    def write(self, changes: str) -> None:
+        """Write what a batch changed."""
+        self._value(_WRITE + "%s)", changes)
+
+    def _value(self, query: str, argument: str | UUID) -> str | None:
         # psycopg.Cursor by name: Django's connections bring a cursor class that binds on the client's side.
         row = psycopg.Cursor(self._conn).execute(query, [argument]).fetchone()
         return row[0] if row is not None else None
 
 
 class LineDoor:
-    """A line that is used for nothing else: BEGIN travels with the read, COMMIT with the write.
+    """A line that is used for nothing else. BEGIN travels with the read, COMMIT with the write.
 
-    Two round trips a transaction. Call `commit` when all asks are answered; after an error hang the line up.
+    All of it raises psycopg.Error. The outcome of a lost connection is unknown; after any error hang the line up.
     """
 
     def __init__(self, line: Line) -> None:
         self._line = line
-        self._changes: str | None = None
 
-    async def answer(self, ask: Ask) -> str | LoggedRow | None:
-        """What the database says to ``ask``; changes are only kept for `commit`."""
-        match ask:
-            case Read():
-                self._changes = None
-                return await self._text(b"BEGIN; SELECT hypereal_calls_read(" + self._line.literal(ask.wanted) + b")")
-            case Logged():
-                row = await self._text(_LOGGED.encode() + self._line.literal(str(ask.log_id)))
-                return _logged.decode(row) if row is not None else None
-            case Write():
-                self._changes = ask.changes
-        return None
+    async def read(self, wanted: str) -> str:
+        """Begin a transaction: what a batch needs, locked."""
+        return str(await self._value(b"BEGIN; " + self._call(_READ, wanted)))
 
-    async def commit(self, *, flush: bool = False) -> None:
-        """Send the changes and commit; with ``flush`` they are on the disk when this returns.
+    async def logged(self, log_id: UUID) -> LoggedRow | None:
+        """The charge and the moment of a call that is in the log already."""
+        row = await self._value(_LOGGED.encode() + self._line.literal(str(log_id)))
+        return _logged(row) if row is not None else None
 
-        The flush is a statement behind the commit, so that no lock is held through it. Raises psycopg.Error; the
-        outcome of a lost connection is unknown.
+    async def commit(self, changes: str, *, flush: bool) -> None:
+        """Write what a batch changed and commit; with ``flush`` it is on the disk when this returns.
+
+        The flush is a statement behind the commit, so that no lock is held through it.
         """
-        query = b"COMMIT"
-        if self._changes is not None:
-            query = b"SELECT hypereal_calls_write(" + self._line.literal(self._changes) + b"); COMMIT"
-        await self._line.run(query + b"; " + flush_statement(self._line) if flush else query)
+        query = self._call(_WRITE, changes) + b"; COMMIT" if changes else b"COMMIT"
+        await self._line.run(self._flushed(query) if flush else query)
 
-    async def _text(self, query: bytes) -> str | None:
+    async def apply(self, decided: str, *, flush: bool) -> str | None:
+        """All in one: None, and nothing done, where the rows changed that the decisions rest on."""
+        query = self._call(_APPLY, decided)
+        return await self._value(self._flushed(b"BEGIN; " + query + b"; COMMIT") if flush else query)
+
+    def _call(self, function: str, argument: str) -> bytes:
+        return function.encode() + self._line.literal(argument) + b")"
+
+    def _flushed(self, query: bytes) -> bytes:
+        return query + b"; " + flush_statement(self._line)
+
+    async def _value(self, query: bytes) -> str | None:
         result = await self._line.run(query)
         value = result.get_value(0, 0) if result.ntuples else None
         return value.decode() if value is not None else None

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import msgspec
 
+from billing.books import Moment
 from catalog.pricing import Line
 from core import errors, ids
 
@@ -59,7 +60,7 @@ class LogRow(msgspec.Struct, kw_only=True):
     attempt_trace: list[Attempt] | None = None
     charge_lines: Sequence[Line] | None = None
     id: UUID | None = None
-    billed_at: datetime | None = None
+    billed_at: Moment | None = None
 
 
 @dataclass(frozen=True, slots=True)

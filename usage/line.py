@@ -7,10 +7,13 @@ threads for each; an idle gateway would spend most of an admission on either.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 from psycopg import pq
+
+_DONE: Final = pq.ExecStatus.COMMAND_OK
+_FINE: Final = (_DONE, pq.ExecStatus.TUPLES_OK)
 
 
 class Line:
@@ -40,7 +43,7 @@ class Line:
         return self._pgconn.server_version
 
     async def run(self, query: bytes, *params: bytes) -> pq.abc.PGresult:
-        """Send ``query``, which without ``params`` may be several statements, and wait for the last one's result.
+        """Send ``query``, which without ``params`` may be several statements. Returns the first rows that come of it.
 
         Raises psycopg.Error; after an OperationalError the outcome is unknown and the line may be `closed`.
         """
@@ -61,7 +64,7 @@ class Line:
             result = await self._waiter
         finally:
             self._waiter = None
-        if result.status in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
+        if result.status in _FINE:
             return result
         raise psycopg.errors.error_from_result(result)
 
@@ -83,7 +86,8 @@ class Line:
                 if result is None:
                     self._answer()
                     return
-                self._result = result
+                if self._result is None or self._result.status == _DONE or result.status not in _FINE:
+                    self._result = result
         except psycopg.OperationalError as error:
             self._lose(error)
 

@@ -1,8 +1,8 @@
 """The neck that every paid call passes: admit, extend, settle, void, record — as one function over a batch.
 
-`decide` is that function: it asks for rows, decides, and tells what changed, without knowing who answers. The
-gateway's committer answers from its event loop for what waits at one moment (`apply_on_line`); jobs, sweeps and tests
-call `apply` inside their own transaction, or `apply_now` with one item. One function, two doors.
+`decide` is that function: rows in, results and changes out. The gateway's committer calls it with what waits at one
+moment (`usage.visits`); jobs, sweeps and tests call `apply` inside their own transaction, or `apply_now` with one item.
+One function, two doors.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ from __future__ import annotations
 import functools
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import msgspec
 from django.db import connection, transaction
 
-from billing.books import Books, HoldRow, HoldState, LotState, MeterState, Shortfall, WalletState
-from core import errors, money
-from usage.doors import Ask, CursorDoor, LineDoor, Logged, LoggedRow, Read, Write
+from billing.books import NOW, Books, HoldRow, Moment, Shortfall
+from core import clock, errors, money
+from usage import rows
+from usage.doors import CursorDoor, LoggedRow
 from usage.items import (
     Admit,
     Admitted,
@@ -38,56 +39,23 @@ from usage.items import (
     Settled,
     Void,
 )
+from usage.rows import Key, Remembered, Rows, Stored
 
 #: How long an answer to an Idempotency-Key is kept.
 STORED_FOR = timedelta(hours=24)
 
 
-class _Key(msgspec.Struct):
-    id: UUID
-    name: str
-    created_by_id: UUID | None
-    limit: int | None
-    good: bool
-
-
-class _Stored(msgspec.Struct):
-    """An Idempotency-Key that is taken. ``status`` is None while its first call runs."""
-
-    scope_id: UUID
-    key_hash: str
-    request_hash: str
-    request_id: UUID
-    status: int | None
-    content_type: str
-    sealed_body: str | None
-    is_stream: bool
-
-
-class _Rows(msgspec.Struct):
-    """What hypereal_calls_read gives."""
-
-    now: datetime
-    month: date
-    wallets: list[WalletState]
-    lots: list[LotState]
-    holds: list[HoldState]
-    meters: list[MeterState]
-    keys: list[_Key]
-    stored: list[_Stored]
-
-
-_rows = msgspec.json.Decoder(_Rows)
 _encode = msgspec.json.Encoder().encode
 
 
 @dataclass(slots=True)
 class _Batch:
-    """One `apply` at work: what was read, and what is to be written."""
+    """One `decide` at work: what was read, and what is to be written."""
 
     books: Books
-    keys: dict[UUID, _Key]
-    stored: dict[tuple[UUID, str], _Stored]
+    keys: dict[UUID, Key]
+    stored: dict[tuple[UUID, str], Stored]
+    at: datetime
     rows: list[LogRow] = field(default_factory=list)
     claims: list[dict[str, Any]] = field(default_factory=list)
     answers: list[dict[str, Any]] = field(default_factory=list)
@@ -95,46 +63,48 @@ class _Batch:
     late: dict[UUID, Settled] = field(default_factory=dict)
 
 
-#: A decision at work: it asks, and is sent the answers.
-Deciding = Generator[Ask, str | LoggedRow | None, list[Result]]
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One result an item, in order, and what is to be written: JSON for hypereal_calls_write, empty for nothing."""
+
+    results: list[Result]
+    changes: str
+    books: Books
 
 
-def decide(items: Sequence[Item], now: datetime | None = None) -> Deciding:
-    """Decide over ``items`` in order; one result each. Asks for the rows first and tells the changes last.
+#: A decision at work. It may ask, by its log row's id, whether a call is in the log already.
+Deciding = Generator[UUID, LoggedRow | None, Decision]
 
-    ``now`` stands in for the database's clock in tests. A refusal is a result, not an exception.
-    """
-    batch = _batch((yield Read(_wanted(items, now))))
+
+def decide(items: Sequence[Item], known: Rows | Remembered) -> Deciding:
+    """Decide over ``items`` in order. A refusal is a result, not an exception."""
+    batch = _Batch(
+        books=Books(known.now, known.month, known.wallets, known.lots, known.holds, known.meters),
+        keys={key.id: key for key in known.keys},
+        stored={(each.scope_id, each.key_hash): each for each in known.stored},
+        at=_moment(known.now),
+    )
     results = []
     for item in items:
         results.append((yield from _settle(batch, item)) if isinstance(item, Settle) else _apply_one(batch, item))
-    if changes := _changes(batch):
-        yield Write(changes)
-    return results
+    return Decision(results, _changes(batch), batch.books)
 
 
 def apply(door: CursorDoor, items: Sequence[Item], now: datetime | None = None) -> list[Result]:
-    """`decide` inside the transaction behind ``door``. Raises psycopg.Error only."""
-    deciding = decide(items, now)
-    try:
-        ask = next(deciding)
-        while True:
-            ask = deciding.send(door.answer(ask))
-    except StopIteration as end:
-        results: list[Result] = end.value
-        return results
+    """Read, decide and write inside the transaction behind ``door``. Raises psycopg.Error only.
 
-
-async def apply_on_line(door: LineDoor, items: Sequence[Item]) -> list[Result]:
-    """`decide` in a transaction that the door's `commit` ends. Raises psycopg.Error only."""
-    deciding = decide(items)
+    ``now`` stands in for the database's clock in tests.
+    """
+    deciding = decide(items, rows.parse(door.read(wanted(items, now))))
     try:
-        ask = next(deciding)
+        log_id = next(deciding)
         while True:
-            ask = deciding.send(await door.answer(ask))
+            log_id = deciding.send(door.logged(log_id))
     except StopIteration as end:
-        results: list[Result] = end.value
-        return results
+        decision: Decision = end.value
+    if decision.changes:
+        door.write(decision.changes)
+    return decision.results
 
 
 def apply_now(item: Item, now: datetime | None = None) -> Result:
@@ -144,9 +114,10 @@ def apply_now(item: Item, now: datetime | None = None) -> Result:
         return apply(CursorDoor(connection.connection), [item], now)[0]
 
 
-def _wanted(items: Sequence[Item], now: datetime | None) -> str:
+def wanted(items: Sequence[Item], now: datetime | None = None) -> str:
+    """What `decide` needs of the database for ``items``: JSON for hypereal_calls_read."""
     held = [item for item in items if not isinstance(item, Record)]
-    wanted: dict[str, Any] = {
+    asked: dict[str, Any] = {
         "now": now,
         "wallets": sorted({item.workspace_id for item in held}),
         "holds": [item.hold_id for item in held],
@@ -158,18 +129,13 @@ def _wanted(items: Sequence[Item], now: datetime | None) -> str:
         for item in held
         if isinstance(item, Admit) and item.claim is not None
     ]:
-        wanted["claims"] = claims
-    return _encode(wanted).decode()
+        asked["claims"] = claims
+    return _encode(asked).decode()
 
 
-def _batch(answer: str | LoggedRow | None) -> _Batch:
-    assert isinstance(answer, str)
-    rows = _rows.decode(answer)
-    return _Batch(
-        books=Books(rows.now, rows.month, rows.wallets, rows.lots, rows.holds, rows.meters),
-        keys={key.id: key for key in rows.keys},
-        stored={(each.scope_id, each.key_hash): each for each in rows.stored},
-    )
+def _moment(text: Moment) -> datetime:
+    """The moment that the database told; the process's own clock where it is still to come."""
+    return clock.now() if text == NOW else datetime.fromisoformat(text)
 
 
 def _apply_one(batch: _Batch, item: Admit | Extend | Void | Record) -> Result:
@@ -225,7 +191,7 @@ def _admit(batch: _Batch, item: Admit) -> Result:
 
 
 def _claim(batch: _Batch, item: Admit, claim: Claim) -> None:
-    key_hash, request_hash, now = claim.key_hash.hex(), claim.request_hash.hex(), batch.books.now
+    key_hash, request_hash = claim.key_hash.hex(), claim.request_hash.hex()
     batch.claims.append(
         {
             "request_id": item.hold_id,
@@ -233,12 +199,12 @@ def _claim(batch: _Batch, item: Admit, claim: Claim) -> None:
             "key_hash": key_hash,
             "request_hash": request_hash,
             "is_stream": claim.is_stream,
-            "created_at": now,
-            "expires_at": now + STORED_FOR,
+            "created_at": batch.at,
+            "expires_at": batch.at + STORED_FOR,
         }
     )
     # A second admission with the same key in this very batch must find the first.
-    batch.stored[(item.workspace_id, key_hash)] = _Stored(
+    batch.stored[(item.workspace_id, key_hash)] = Stored(
         item.workspace_id, key_hash, request_hash, item.hold_id, None, "", None, claim.is_stream
     )
 
@@ -270,11 +236,11 @@ def _extend(batch: _Batch, item: Extend) -> Result:
     return Extended(True)
 
 
-def _settle(batch: _Batch, item: Settle) -> Generator[Ask, str | LoggedRow | None, Result]:
+def _settle(batch: _Batch, item: Settle) -> Generator[UUID, LoggedRow | None, Result]:
     books, hold, row = batch.books, batch.books.holds.get(item.hold_id), item.log
     row.charged_microcredits = item.charge_microcredits
     if hold is not None and hold.state == "posted":
-        return Settled(hold.charged or 0, hold.resolved_at or books.now, False)
+        return Settled(hold.charged or 0, _moment(hold.resolved_at or books.now), False)
     if hold is not None and hold.state == "pending":
         books.post(hold, item.charge_microcredits)
         _log(batch, row, item.hold_id)
@@ -283,17 +249,16 @@ def _settle(batch: _Batch, item: Settle) -> Generator[Ask, str | LoggedRow | Non
         log_id = item.hold_id if hold is None else item.late_id
         if log_id in batch.late:
             return batch.late[log_id]
-        earlier = yield Logged(log_id)
-        if isinstance(earlier, tuple):
+        if earlier := (yield log_id):
             return Settled(earlier[0], earlier[1], True)
         month = books.month if hold is None else hold.month
         books.charge(item.workspace_id, item.key_id, month, reference=item.hold_id, charge=item.charge_microcredits)
         row.late = late = True
-        batch.late[log_id] = Settled(item.charge_microcredits, books.now, True)
+        batch.late[log_id] = Settled(item.charge_microcredits, batch.at, True)
         _log(batch, row, log_id)
     if item.answer is not None:
         batch.answers.append(_answered(item.hold_id, item.answer))
-    return Settled(item.charge_microcredits, books.now, late)
+    return Settled(item.charge_microcredits, batch.at, late)
 
 
 def _void(batch: _Batch, item: Void) -> Result:
