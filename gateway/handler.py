@@ -6,7 +6,6 @@ async or not at all. What a request must prove (method, key, length) is checked 
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
 import traceback
@@ -74,7 +73,7 @@ class GatewayHandler(ASGIHandler):
                 request.id_header = declared.id_header
                 answer: Response | None = self._without_a_body(request, declared)
                 if answer is None:
-                    standing = request.runtime = runtime.running() or await runtime.ensure()
+                    standing = request.runtime = _standing(scope) or await runtime.ensure()
                     standing.open_requests += 1
                     request.view, request.view_arguments = view, arguments
                     answer = await self._respond(request, declared, receive)
@@ -189,7 +188,7 @@ class GatewayHandler(ASGIHandler):
 
     async def _send_stream(self, request: GatewayRequest, answer: StreamAnswer, receive: Receive, send: Send) -> None:
         """Read the pipe to its end. Raises the ProductError of a call that failed before its first byte."""
-        watch = asyncio.get_running_loop().create_task(_watch(receive, answer.left))
+        watch = request.runtime.loop.create_task(_watch(receive, answer.left))
         try:
             data, ended = await answer.pipe.read()
             if answer.pipe.reader_left():
@@ -229,6 +228,12 @@ class GatewayHandler(ASGIHandler):
         if request.is_draining():
             headers.append(_CLOSE)
         return headers
+
+
+def _standing(scope: Mapping[str, Any]) -> Runtime | None:
+    """The runtime that the server's lifespan left for all requests; a server without one has it looked up."""
+    kept: Runtime | None = scope.get("state", {}).get(runtime.STATE)
+    return kept if kept is not None else runtime.running()
 
 
 def _endpoint_path(path: str) -> str:

@@ -73,7 +73,7 @@ class Run:
         self._ending = False
         self._first_at: float | None = None
         runtime.runs.add(self)
-        self.task = asyncio.get_running_loop().create_task(self._run())
+        self.task = runtime.loop.create_task(self._run())
 
     def interrupt(self, reason: ProductError) -> None:
         """End the call now, unless it is ending already; what was delivered is settled."""
@@ -182,7 +182,7 @@ class WholeRun(Run):
     """A call that is answered in one piece. It is finished and billed whether or not its caller still waits."""
 
     def __init__(self, runtime: Runtime, ticket: Ticket) -> None:
-        self.answer: asyncio.Future[Whole] = asyncio.get_running_loop().create_future()
+        self.answer: asyncio.Future[Whole] = runtime.loop.create_future()
         super().__init__(runtime, ticket)
 
     async def _run(self) -> None:

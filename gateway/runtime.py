@@ -51,6 +51,8 @@ class Runtime:
     """Everything that calls share. Made and closed on the loop that uses it."""
 
     def __init__(self, limits: Limits, dsn: str, redis_url: str | None, *, rate_limit: int) -> None:
+        #: Asked for once: looking for the running loop is a system call each time.
+        self.loop = asyncio.get_running_loop()
         self.limits = limits
         self.pool = Pool()
         self.committer = Committer(
@@ -93,11 +95,10 @@ class Runtime:
         A settlement that the database can't take (a provider's absurd numbers) must not hold credits for ever: its
         hold is given back.
         """
-        loop = asyncio.get_running_loop()
         future = self.committer.submit(item)
-        written: asyncio.Future[bool] = loop.create_future()
+        written: asyncio.Future[bool] = self.loop.create_future()
         future.add_done_callback(lambda done: _tell(written, self._heed(item, done)))
-        timer = loop.call_later(self.limits.settle_wait_seconds, _tell, written, False)
+        timer = self.loop.call_later(self.limits.settle_wait_seconds, _tell, written, False)
         try:
             return await written
         finally:
@@ -145,9 +146,8 @@ class Runtime:
         await self.pool.aclose()
 
     async def _until_idle(self, seconds: float) -> None:
-        loop = asyncio.get_running_loop()
-        end = loop.time() + seconds
-        while (self.runs or self.open_requests) and loop.time() < end:  # noqa: ASYNC110  (two counts, once in a life)
+        end = self.loop.time() + seconds
+        while (self.runs or self.open_requests) and self.loop.time() < end:  # noqa: ASYNC110  (two counts, once in a life)
             await asyncio.sleep(_TICK_SECONDS)
 
     def _heed(self, item: Item, future: asyncio.Future[Result]) -> bool:
@@ -191,6 +191,8 @@ def database_dsn() -> str:
     return make_conninfo(**{**_NOTICE_A_DEAD_SERVER, **options, **values, "application_name": "hypereal-gateway"})
 
 
+#: Under this name a server's lifespan state holds the runtime.
+STATE: Final = "gateway_runtime"
 _runtimes: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[Runtime]] = WeakKeyDictionary()
 
 

@@ -31,7 +31,7 @@ class StreamRun(Run):
     """A call that is answered piece by piece through ``pipe``."""
 
     def __init__(self, runtime: Runtime, ticket: Ticket, drop_connection: Callable[[], None]) -> None:
-        loop = asyncio.get_running_loop()
+        loop = runtime.loop
         self.pipe = Pipe(loop, keepalive=ticket.dialect.keepalive, keepalive_seconds=runtime.limits.keepalive_seconds)
         self.opened: Opened | None = None
         self._loop = loop

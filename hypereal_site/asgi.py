@@ -32,7 +32,7 @@ def make(role: Role = "all") -> Application:
             face = gateway if is_gateway_path(scope["path"]) else web
             await (face or _not_here)(scope, receive, send)
         elif scope["type"] == "lifespan":
-            await _lifespan(receive, send, serves_gateway=gateway is not None)
+            await _lifespan(scope, receive, send, serves_gateway=gateway is not None)
         else:
             raise ValueError(f"{scope['type']} connections are not served")
 
@@ -51,13 +51,15 @@ async def _not_here(scope: Mapping[str, Any], receive: Callable[..., Any], send:
     await send({"type": "http.response.body", "body": body})
 
 
-async def _lifespan(receive: Callable[..., Any], send: Callable[..., Any], *, serves_gateway: bool) -> None:
+async def _lifespan(
+    scope: Mapping[str, Any], receive: Callable[..., Any], send: Callable[..., Any], *, serves_gateway: bool
+) -> None:
     """Starts the gateway before the first call and closes it after the last one."""
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":
             if serves_gateway:
-                await runtime.ensure()
+                scope.get("state", {})[runtime.STATE] = await runtime.ensure()
             await send({"type": "lifespan.startup.complete"})
         else:
             await runtime.shut()

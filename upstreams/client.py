@@ -57,11 +57,10 @@ class Pool:
         if self._closed:
             raise ConnectFailed("the pool is closed")
         head = _head(request)
-        loop = asyncio.get_running_loop()
         host = self._hosts.get(request.origin)
         if host is None:
-            host = self._hosts[request.origin] = _Host(self, request.origin, loop)
-        total_deadline = loop.time() + timeouts.total_seconds
+            host = self._hosts[request.origin] = _Host(self, request.origin, asyncio.get_running_loop())
+        total_deadline = host.loop.time() + timeouts.total_seconds
         fresh_only = False
         while True:
             connection = None if fresh_only else host.take_idle()

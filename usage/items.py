@@ -6,7 +6,6 @@ Each item is idempotent, so a batch whose outcome is unknown is simply applied a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
@@ -63,8 +62,7 @@ class LogRow(msgspec.Struct, kw_only=True):
     billed_at: Moment | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(msgspec.Struct, frozen=True):
     """An ``Idempotency-Key`` that came with a call."""
 
     key_hash: bytes
@@ -72,8 +70,7 @@ class Claim:
     is_stream: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What a claim's first call answered, sealed; ``sealed_body`` is None for a stream, which is never replayed."""
 
     status: int
@@ -81,8 +78,7 @@ class Answer:
     sealed_body: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class Admit:
+class Admit(msgspec.Struct, frozen=True):
     """May this key make this call, and are ``amount_microcredits`` there to reserve for it?"""
 
     hold_id: UUID
@@ -97,8 +93,7 @@ class Admit:
     claim: Claim | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Extend:
+class Extend(msgspec.Struct, frozen=True):
     """Raise a pending hold to ``amount_microcredits`` in all."""
 
     hold_id: UUID
@@ -107,8 +102,7 @@ class Extend:
     amount_microcredits: int
 
 
-@dataclass(frozen=True, slots=True)
-class Settle:
+class Settle(msgspec.Struct, frozen=True):
     """The call ended: charge it, log it, and give back what was reserved too much."""
 
     hold_id: UUID
@@ -118,11 +112,10 @@ class Settle:
     log: LogRow
     answer: Answer | None = None
     #: The log row's id where this call is already logged as interrupted; made with the item, so a repeat finds it.
-    late_id: UUID = field(default_factory=ids.uuid7)
+    late_id: UUID = msgspec.field(default_factory=ids.uuid7)
 
 
-@dataclass(frozen=True, slots=True)
-class Void:
+class Void(msgspec.Struct, frozen=True):
     """The call failed or never ran: nothing is charged and all of the hold goes back."""
 
     hold_id: UUID
@@ -132,8 +125,7 @@ class Void:
     state: str = "voided"
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True):
     """A call that never got a hold (refused, rate-limited, bad): only a log row."""
 
     log: LogRow
@@ -142,23 +134,20 @@ class Record:
 Item = Admit | Extend | Settle | Void | Record
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
+class Admitted(msgspec.Struct, frozen=True):
     """The hold stands. ``available_microcredits`` is what was left after it."""
 
     hold_id: UUID
     available_microcredits: int
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(msgspec.Struct, frozen=True):
     """Not admitted; ``error()`` is what the caller is told. A value, so that one refusal never poisons a batch."""
 
     error: Callable[[], errors.ProductError]
 
 
-@dataclass(frozen=True, slots=True)
-class Replay:
+class Replay(msgspec.Struct, frozen=True):
     """The same Idempotency-Key was answered before: this is the stored answer."""
 
     request_id: UUID
@@ -167,13 +156,11 @@ class Replay:
     sealed_body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Extended:
+class Extended(msgspec.Struct, frozen=True):
     granted: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(msgspec.Struct, frozen=True):
     """What was charged, and when. ``late``: the hold was gone, so the charge was made without it."""
 
     charged_microcredits: int
@@ -181,8 +168,7 @@ class Settled:
     late: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(msgspec.Struct, frozen=True):
     """A void or a record is written."""
 
 
