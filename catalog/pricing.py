@@ -111,7 +111,10 @@ class Rates:
 
     def service_tier(self, name: str | None) -> ServiceTier | None:
         """The speed class of that name, None for the ordinary one and for one this price does not know."""
-        return next((tier for tier in self.service_tiers if tier.name == name), None)
+        for tier in self.service_tiers:
+            if tier.name == name:
+                return tier
+        return None
 
     def knows_service_tier(self, name: str | None) -> bool:
         """Whether a call in that speed class can be billed at its own rate."""
@@ -200,7 +203,7 @@ def charge(rates: Rates, usage: Usage | None = None, units: Units | None = None)
     if units is not None and units.quantity > 0:
         lines.append(Line(rates.unit, units.quantity, rates.unit_price(units.tier), per=1))
     return Charge(
-        amount_microcredits=round_half_up(sum(line.numerator for line in lines), TOKENS_PER_MTOK),
+        amount_microcredits=round_half_up(sum([line.numerator for line in lines]), TOKENS_PER_MTOK),
         lines=tuple(lines),
         above_input_tokens=tier.above_input_tokens if tier else 0,
         service_tier=service.name if service else None,
@@ -324,9 +327,10 @@ def split_output(usage: Usage) -> dict[str, int]:
 
 
 def _token_lines(rates: Rates, usage: Usage, tier: ContextTier | None, service: ServiceTier | None) -> Iterator[Line]:
-    for bucket, tokens in (split_input(usage) | split_output(usage)).items():
-        if tokens:
-            yield Line(bucket, tokens, _rate(rates, bucket, tier, service), per=TOKENS_PER_MTOK)
+    for split in (split_input(usage), split_output(usage)):
+        for bucket, tokens in split.items():
+            if tokens:
+                yield Line(bucket, tokens, _rate(rates, bucket, tier, service), TOKENS_PER_MTOK)
 
 
 def _rate(rates: Rates, bucket: str, tier: ContextTier | None, service: ServiceTier | None) -> int:
@@ -336,6 +340,8 @@ def _rate(rates: Rates, bucket: str, tier: ContextTier | None, service: ServiceT
     table that does not name a bucket that the base price names may not make it cheaper than there.
     """
     base = rates.tokens.of(bucket) or 0
+    if tier is None and service is None:
+        return base
     special = [
         (table.rates.of(bucket) or 0)
         if getattr(table.rates, bucket) is not None
@@ -347,5 +353,7 @@ def _rate(rates: Rates, bucket: str, tier: ContextTier | None, service: ServiceT
 
 
 def _context_tier(rates: Rates, input_tokens: int) -> ContextTier | None:
+    if not rates.long_context:
+        return None
     reached = [tier for tier in rates.long_context if input_tokens > tier.above_input_tokens]
     return max(reached, key=lambda tier: tier.above_input_tokens, default=None)

@@ -9,6 +9,12 @@ from upstreams.wire import Usage
 
 JsonObject = dict[str, Any]
 
+#: The members that OpenAI itself uses. In a block of no others nothing needs to be looked for under foreign names.
+_OWN = frozenset(
+    {"prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details", "completion_tokens_details"}
+)
+_OWN_DETAILS = frozenset({"cached_tokens", "audio_tokens"})
+
 
 def usage_block(answer: JsonObject) -> JsonObject | None:
     """The usage object of a completion or of a chunk, or None. Groq hides it in ``x_groq`` unless asked."""
@@ -34,10 +40,16 @@ def read_usage(block: JsonObject, service_tier: str | None = None) -> Usage:
     output = max(reported_output, token_count(block.get("total_tokens")) - total_input)
     input_details = _details(block, "prompt_tokens_details", "input_tokens_details")
     output_details = _details(block, "completion_tokens_details", "output_tokens_details")
-    cached = min(_cached(block, input_details), total_input)
-    written_5m, written_1h = _written(block, input_details, cached, total_input)
-    cached_details = _details(input_details, "cached_tokens_details")
-    audio_input = token_count(input_details.get("audio_tokens")) - token_count(cached_details.get("audio_tokens"))
+    audio_input = token_count(input_details.get("audio_tokens"))
+    written_5m = written_1h = 0
+    server_tools: tuple[tuple[str, int], ...] = ()
+    if _OWN.issuperset(block) and _OWN_DETAILS.issuperset(input_details):
+        cached = min(token_count(input_details.get("cached_tokens")), total_input)
+    else:
+        cached = min(_cached(block, input_details), total_input)
+        written_5m, written_1h = _written(block, input_details, cached, total_input)
+        audio_input -= token_count(_details(input_details, "cached_tokens_details").get("audio_tokens"))
+        server_tools = tuple(_server_tools(block))
     uncached = total_input - cached - written_5m - written_1h
     reasoning = token_count(output_details.get("reasoning_tokens")) or token_count(block.get("reasoning_tokens"))
     return Usage(
@@ -48,7 +60,7 @@ def read_usage(block: JsonObject, service_tier: str | None = None) -> Usage:
         output_tokens=output,
         reasoning_tokens=reasoning or output - reported_output,
         service_tier=service_tier,
-        server_tool_calls=tuple(_server_tools(block)),
+        server_tool_calls=server_tools,
         audio_input_tokens=min(max(0, audio_input), uncached),
         audio_output_tokens=min(token_count(output_details.get("audio_tokens")), output),
     )
