@@ -24,6 +24,7 @@ from hypereal_site import asgi  # sets Django up, so it comes before all that ne
 from core import startup
 from gateway import runtime
 from hypereal_site.asgi import Role
+from hypereal_site.http_protocol import Protocol
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ def config(role: Role, host: str, port: int) -> uvicorn.Config:
         "host": host,
         "port": port,
         "loop": "uvloop",
-        "http": "httptools",
+        "http": Protocol,
         "ws": "none",
         "lifespan": "on",
         "access_log": False,

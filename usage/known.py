@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Final
-from uuid import UUID
 
 import msgspec
 
@@ -40,9 +39,9 @@ class _Entry:
     month: date
     wallet: WalletState
     lots: list[LotState] = field(default_factory=list)
-    meters: dict[tuple[UUID, date], MeterState] = field(default_factory=dict)
-    keys: dict[UUID, Key] = field(default_factory=dict)
-    holds: dict[UUID, HoldState] = field(default_factory=dict)
+    meters: dict[tuple[int, date], MeterState] = field(default_factory=dict)
+    keys: dict[int, Key] = field(default_factory=dict)
+    holds: dict[int, HoldState] = field(default_factory=dict)
     #: Decided over in vain: only the version can still be trusted.
     spoilt: bool = False
 
@@ -52,14 +51,14 @@ class Recalled:
     """Rows to decide over, and the versions that they have."""
 
     rows: Remembered
-    versions: dict[UUID, str]
+    versions: list[str]
 
     def decided(self, changes: str) -> str:
         """JSON for hypereal_calls_apply: ``changes``, and what they rest on."""
         decided: dict[str, Any] = {
             "month": self.rows.month,
-            "wallets": list(self.versions),
-            "versions": list(self.versions.values()),
+            "wallets": [wallet.id for wallet in self.rows.wallets],
+            "versions": self.versions,
             "key_ids": [key.id for key in self.rows.keys],
             "keys": self.rows.keys,
         }
@@ -73,25 +72,26 @@ class Known:
 
     def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
-        self._entries: dict[UUID, _Entry] = {}
-        self._shared_until: dict[UUID, float] = {}
+        self._entries: dict[int, _Entry] = {}
+        self._shared_until: dict[int, float] = {}
 
     def recall(self, items: Sequence[Item]) -> Recalled | None:
         """All that ``items`` need, or None where something is not remembered.
 
         It is changed by deciding over it: afterwards `confirm` it, or `doubt` it.
         """
-        entries: dict[UUID, _Entry] = {}
-        keys: dict[UUID, Key] = {}
-        holds: dict[UUID, HoldState] = {}
-        meters: dict[tuple[UUID, date], MeterState] = {}
+        entries: dict[int, _Entry] = {}
+        keys: dict[int, Key] = {}
+        holds: dict[int, HoldState] = {}
+        meters: dict[tuple[int, date], MeterState] = {}
         for item in items:
             if isinstance(item, Record):
                 continue
-            entry = entries.get(item.workspace_id) or self._entry(item.workspace_id)
+            wallet_id = item.workspace_id.int
+            entry = entries.get(wallet_id) or self._entry(wallet_id)
             if entry is None or not _gather(entry, item, keys, holds, meters):
                 return None
-            entries[item.workspace_id] = entry
+            entries[wallet_id] = entry
         months = {entry.month for entry in entries.values()}
         if len(months) != 1:  # also where there is no wallet at all: the month must come from somewhere
             return None
@@ -103,11 +103,11 @@ class Known:
             meters=list(meters.values()),
             keys=[keys[key_id] for key_id in sorted(keys)],
         )
-        return Recalled(rows, {wallet_id: entry.version for wallet_id, entry in entries.items()})
+        return Recalled(rows, [entry.version for entry in entries.values()])
 
     def confirm(self, items: Sequence[Item], decision: Decision, version: str) -> None:
         """Decisions over recalled rows were applied; what they wrote has ``version``."""
-        for wallet_id in {item.workspace_id for item in items if not isinstance(item, Record)}:
+        for wallet_id in {item.workspace_id.int for item in items if not isinstance(item, Record)}:
             entry = self._entries[wallet_id]
             if wallet_id in decision.books.changed_wallets:
                 entry.version = version
@@ -117,7 +117,7 @@ class Known:
     def doubt(self, items: Sequence[Item]) -> None:
         """Decisions over recalled rows were not applied."""
         for item in items:
-            if not isinstance(item, Record) and (entry := self._entries.get(item.workspace_id)):
+            if not isinstance(item, Record) and (entry := self._entries.get(item.workspace_id.int)):
                 entry.spoilt = True
 
     def learn(self, items: Sequence[Item], rows: Rows, decision: Decision) -> None:
@@ -126,15 +126,15 @@ class Known:
             self.clear()
         books = decision.books
         for wallet in rows.wallets:
-            entry = self._entries.get(wallet.id)
+            entry = self._entries.get(wallet.id.int)
             if entry is not None and entry.version != wallet.version:
-                self._shared_until[wallet.id] = self._monotonic() + SHARED_SECONDS
+                self._shared_until[wallet.id.int] = self._monotonic() + SHARED_SECONDS
                 entry = None
             if entry is None or entry.spoilt or entry.month != rows.month:
-                entry = self._entries[wallet.id] = _Entry(wallet.version, rows.month, wallet)
-            entry.version = rows.version if wallet.id in books.changed_wallets else wallet.version
+                entry = self._entries[wallet.id.int] = _Entry(wallet.version, rows.month, wallet)
+            entry.version = rows.version if wallet.id.int in books.changed_wallets else wallet.version
             entry.wallet = wallet
-            entry.lots = [lot for lot in books.lots.get(wallet.id, ()) if lot.remaining]
+            entry.lots = [lot for lot in books.lots.get(wallet.id.int, ()) if lot.remaining]
         self._note_keys(items, rows.keys, books)
         self._note_holds(books)
 
@@ -143,7 +143,7 @@ class Known:
         self._entries.clear()
         self._shared_until.clear()
 
-    def _entry(self, wallet_id: UUID) -> _Entry | None:
+    def _entry(self, wallet_id: int) -> _Entry | None:
         entry = self._entries.get(wallet_id)
         if entry is None or entry.spoilt:
             return None
@@ -155,10 +155,10 @@ class Known:
         return entry
 
     def _note_keys(self, items: Sequence[Item], keys: Sequence[Key], books: Books) -> None:
-        owners = {item.key_id: item.workspace_id for item in items if not isinstance(item, Record)}
+        owners = {item.key_id.int: item.workspace_id.int for item in items if not isinstance(item, Record)}
         for key in keys:
-            if entry := self._entries.get(owners[key.id]):
-                entry.keys[key.id] = key
+            if entry := self._entries.get(owners[key.id.int]):
+                entry.keys[key.id.int] = key
         for (key_id, month), meter in books.meters.items():
             if key_id in owners and (entry := self._entries.get(owners[key_id])):
                 entry.meters[(key_id, month)] = meter
@@ -166,14 +166,14 @@ class Known:
     def _note_holds(self, books: Books) -> None:
         """Only pending ones: nothing is decided over the others, and they would pile up."""
         for hold in books.holds.values():
-            if entry := self._entries.get(hold.wallet_id):
+            if entry := self._entries.get(hold.wallet_id.int):
                 if hold.state == "pending":
-                    entry.holds[hold.id] = hold
+                    entry.holds[hold.id.int] = hold
                 else:
-                    entry.holds.pop(hold.id, None)
+                    entry.holds.pop(hold.id.int, None)
         for row in books.placed:
-            if entry := self._entries.get(row.wallet_id):
-                entry.holds[row.id] = HoldState(
+            if entry := self._entries.get(row.wallet_id.int):
+                entry.holds[row.id.int] = HoldState(
                     row.id, row.wallet_id, row.state, row.amount_microcredits, None, row.key_id, row.month, None
                 )
 
@@ -181,27 +181,27 @@ class Known:
 def _gather(
     entry: _Entry,
     item: Item,
-    keys: dict[UUID, Key],
-    holds: dict[UUID, HoldState],
-    meters: dict[tuple[UUID, date], MeterState],
+    keys: dict[int, Key],
+    holds: dict[int, HoldState],
+    meters: dict[tuple[int, date], MeterState],
 ) -> bool:
     """Add what one item needs. False where something is missing."""
     assert not isinstance(item, Record)
-    hold = entry.holds.get(item.hold_id)
+    hold = entry.holds.get(item.hold_id.int)
     if hold is not None:
-        holds[hold.id] = hold
+        holds[hold.id.int] = hold
     elif not isinstance(item, Admit):
         return False
     if isinstance(item, Admit) and item.claim is not None:
         return False  # what an Idempotency-Key was used for stands in the database alone
     if isinstance(item, Admit | Extend):
-        key = entry.keys.get(item.key_id)
+        key = entry.keys.get(item.key_id.int)
         if key is None:
             return False
-        keys[key.id] = key
+        keys[key.id.int] = key
     month = hold.month if hold is not None else entry.month
-    meter = entry.meters.get((item.key_id, month))
+    meter = entry.meters.get((item.key_id.int, month))
     if meter is None or (hold is not None and hold.key_id != item.key_id):
         return False
-    meters[(item.key_id, month)] = meter
+    meters[(item.key_id.int, month)] = meter
     return True

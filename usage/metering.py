@@ -53,7 +53,7 @@ class _Batch:
     """One `decide` at work: what was read, and what is to be written."""
 
     books: Books
-    keys: dict[UUID, Key]
+    keys: dict[int, Key]
     stored: dict[tuple[UUID, str], Stored]
     at: datetime
     rows: list[LogRow] = field(default_factory=list)
@@ -80,7 +80,7 @@ def decide(items: Sequence[Item], known: Rows | Remembered) -> Deciding:
     """Decide over ``items`` in order. A refusal is a result, not an exception."""
     batch = _Batch(
         books=Books(known.now, known.month, known.wallets, known.lots, known.holds, known.meters),
-        keys={key.id: key for key in known.keys},
+        keys={key.id.int: key for key in known.keys},
         stored={(each.scope_id, each.key_hash): each for each in known.stored},
         at=_moment(known.now),
     )
@@ -152,11 +152,11 @@ def _apply_one(batch: _Batch, item: Admit | Extend | Void | Record) -> Result:
 
 
 def _admit(batch: _Batch, item: Admit) -> Result:
-    books, wallet = batch.books, batch.books.wallets.get(item.workspace_id)
-    key = batch.keys.get(item.key_id)
+    books, wallet = batch.books, batch.books.wallets.get(item.workspace_id.int)
+    key = batch.keys.get(item.key_id.int)
     if wallet is None or key is None or not key.good:
         return Refused(_key_gone)
-    if item.hold_id in books.holds:  # this very admission was committed before; its answer got lost
+    if item.hold_id.int in books.holds:  # this very admission was committed before; its answer got lost
         return Admitted(item.hold_id, wallet.available)
     if item.claim is not None and (earlier := _stored_result(batch, item, item.claim)):
         return earlier
@@ -223,13 +223,13 @@ def _stored_result(batch: _Batch, item: Admit, claim: Claim) -> Result | None:
 
 
 def _extend(batch: _Batch, item: Extend) -> Result:
-    books, hold, key = batch.books, batch.books.holds.get(item.hold_id), batch.keys.get(item.key_id)
+    books, hold, key = batch.books, batch.books.holds.get(item.hold_id.int), batch.keys.get(item.key_id.int)
     if hold is None or hold.state != "pending" or key is None or not key.good:
         return Extended(False)
     more = item.amount_microcredits - hold.amount
     if more <= 0:
         return Extended(True)
-    wallet, meter = books.wallets[hold.wallet_id], books.meter(item.key_id, hold.month)
+    wallet, meter = books.wallets[hold.wallet_id.int], books.meter(item.key_id, hold.month)
     if books.shortfall(wallet, meter, more, limit=key.limit) is not None:
         return Extended(False)
     books.extend(hold, item.amount_microcredits)
@@ -237,7 +237,7 @@ def _extend(batch: _Batch, item: Extend) -> Result:
 
 
 def _settle(batch: _Batch, item: Settle) -> Generator[UUID, LoggedRow | None, Result]:
-    books, hold, row = batch.books, batch.books.holds.get(item.hold_id), item.log
+    books, hold, row = batch.books, batch.books.holds.get(item.hold_id.int), item.log
     row.charged_microcredits = item.charge_microcredits
     if hold is not None and hold.state == "posted":
         return Settled(hold.charged or 0, _moment(hold.resolved_at or books.now), False)
@@ -262,7 +262,7 @@ def _settle(batch: _Batch, item: Settle) -> Generator[UUID, LoggedRow | None, Re
 
 
 def _void(batch: _Batch, item: Void) -> Result:
-    hold = batch.books.holds.get(item.hold_id)
+    hold = batch.books.holds.get(item.hold_id.int)
     if hold is not None and hold.state == "pending":
         batch.books.release(hold, item.state)
         batch.unclaimed.append(item.hold_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 from django.db import IntegrityError, connection, transaction
 
 from billing.models import CreditLot, Hold, SpendMeter, Transfer
@@ -258,7 +259,7 @@ class TestIdempotencyKey:
         apply_now(admit)
         settle = payer.settle(admit, 40)
         answer = Answer(200, "application/json", b"sealed")
-        apply_now(type(settle)(**{f: getattr(settle, f) for f in settle.__slots__} | {"answer": answer}))
+        apply_now(replace(settle, answer=answer))
         again = apply_now(payer.admit(100, claim=self.claim))
         assert again == Replay(admit.hold_id, 200, "application/json", b"sealed")
         assert (payer.books().transfers, payer.books().held) == ([40], 0)
@@ -278,8 +279,7 @@ class TestIdempotencyKey:
         admit = payer.admit(100, claim=stream)
         apply_now(admit)
         settle = payer.settle(admit, 40)
-        done = type(settle)(**{f: getattr(settle, f) for f in settle.__slots__} | {"answer": Answer(200, "", None)})
-        apply_now(done)
+        apply_now(replace(settle, answer=Answer(200, "", None)))
         error = refusal(apply_now(payer.admit(100, claim=stream)))
         assert error.extra == {"request_id": str(admit.hold_id)}
         assert payer.books().transfers == [40]
