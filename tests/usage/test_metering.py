@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
-from msgspec.structs import replace
 from django.db import IntegrityError, connection, transaction
+from msgspec.structs import replace
 
 from billing.models import CreditLot, Hold, SpendMeter, Transfer
 from core import errors
