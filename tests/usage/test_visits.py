@@ -213,7 +213,7 @@ async def test_lots_are_drawn_in_their_order_to_the_end_and_into_debt(visitor: V
 
 async def test_a_month_that_is_over_is_not_remembered(visitor: Visitor, payer: Payer) -> None:
     await acquainted(visitor, payer)
-    entry = visitor.known._entries[payer.workspace.pk]
+    entry = visitor.known._entries[payer.workspace.pk.int]
     entry.month = (entry.month - timedelta(days=1)).replace(day=1)
     entry.meters = {(key_id, entry.month): meter for (key_id, _), meter in entry.meters.items()}
     assert isinstance(await visitor.one(payer.admit(CREDIT)), Admitted)
