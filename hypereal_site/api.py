@@ -21,6 +21,7 @@ from console.api import router as console_router
 from console.target_views import router as targets_router
 from core import errors
 from core.views import error_json
+from idempotency import management
 from keys.api import router as keys_router
 from orgs import access
 from orgs.api import router as orgs_router
@@ -119,6 +120,8 @@ def _complaint(fault: dict[str, Any]) -> str:
     return str(_COMPLAINTS.get(fault["type"], fault["msg"]))
 
 
+# Every write of every router: whoever sends an Idempotency-Key gets the stored answer again.
+api.add_decorator(management.once, mode="view")
 api.add_router("", console_router)
 api.add_router("", targets_router)
 api.add_router("/api-keys", keys_router)
