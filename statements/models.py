@@ -7,6 +7,8 @@ from typing import Final
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from billing.models import Transfer
+from catalog.models import Model
 from core import clock, ids
 from orgs.models import Workspace
 
@@ -34,3 +36,30 @@ class BillingProfile(models.Model):
 
     def __str__(self) -> str:
         return self.legal_name or self.email or str(self.workspace_id)
+
+
+class Adjustment(Transfer):
+    """Transfers by which an operator corrected a balance."""
+
+    class Meta:
+        proxy = True
+        verbose_name = _("adjustment")
+        verbose_name_plural = _("adjustments of credits")
+
+
+class ModelMargin(Model):
+    """Models, for the page that sets what they bring in against what they cost."""
+
+    class Meta:
+        proxy = True
+        verbose_name = _("margin")
+        verbose_name_plural = _("margins by model")
+
+
+class SuspiciousWorkspace(Workspace):
+    """Workspaces, for the page of those that behave unlike themselves."""
+
+    class Meta:
+        proxy = True
+        verbose_name = _("suspicious workspace")
+        verbose_name_plural = _("suspicious usage")

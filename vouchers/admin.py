@@ -13,6 +13,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from core import errors
 from core.templatetags.amounts import credits_text
 from events import audit
 from events.operator import StaffAdmin
@@ -44,8 +45,13 @@ class VoucherAdmin(StaffAdmin):
             raise PermissionDenied
         form = IssueForm(request.POST) if request.method == "POST" else IssueForm.empty()
         if form.is_bound and form.is_valid():
-            issued = issuing.issue(form.terms(), actor=audit.actor_of(request), form_token=form.cleaned_data["token"])
-            return self._code_page(request, issued)
+            try:
+                token = form.cleaned_data["token"]
+                return self._code_page(
+                    request, issuing.issue(form.terms(), actor=audit.actor_of(request), form_token=token)
+                )
+            except errors.InvalidRequest as error:
+                form.add_error(error.param, error.message)
         status = 422 if form.is_bound else 200
         return self.form_page(request, form, title=_("Issue a voucher"), submit=_("Issue"), status=status)
 

@@ -70,4 +70,4 @@ def test_every_error_of_ours_that_needs_no_deployment_stops_a_start() -> None:
     ours = [check for check in ours if check.__module__.split(".")[0] in ("billing", "hypereal_site")]
     assert len(ours) >= 5
     for check in ours:
-        assert startup.TAG in check.tags, check  # type: ignore[attr-defined]
+        assert startup.TAG in check.tags, check
