@@ -16,7 +16,9 @@ def main() -> int:
     parser.add_argument("what", nargs="?", choices=("own", "peers"), default="own")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each saturated block")
-    parser.add_argument("--only", choices=("json", "sse", "latency"), help="one kind of measurement (not beside peers)")
+    parser.add_argument(
+        "--only", choices=("json", "sse", "formats", "latency"), help="one kind of measurement (not beside peers)"
+    )
     chosen = parser.parse_args()
     try:
         if chosen.what == "peers":

@@ -20,7 +20,8 @@ from django.db.models import Sum
 
 from accounts.models import User
 from bench.books import Books
-from bench.prices import CALL_MICROCREDITS, MODELS, RATES
+from bench.formats import CHAT, OTHERS, Format
+from bench.prices import CALL_MICROCREDITS, MODELS, MODELS_OF_OTHERS, RATES
 from billing import ledger
 from billing.models import HOUSE_ACCOUNTS, Account, CreditLot, Hold, Transfer
 from catalog import prices
@@ -43,7 +44,9 @@ def seed(upstream_port: int) -> str:
     call_command("migrate", verbosity=0, interactive=False)
     call_command("load_catalog", verbosity=0)
     for pace, slug in MODELS.items():
-        _add_model(slug, f"http://127.0.0.1:{upstream_port}/hypereal/{pace}/v1")
+        _add_model(slug, CHAT, f"http://127.0.0.1:{upstream_port}/hypereal/{pace}/v1")
+    for form in OTHERS:
+        _add_model(MODELS_OF_OTHERS[form.name], form, f"http://127.0.0.1:{upstream_port}/hypereal/fast/v1")
     user = User.objects.create_user("bench@example.com", None)
     workspace: Workspace = user.personal_workspace
     ledger.grant(
@@ -73,11 +76,11 @@ def read_books() -> Books:
     )
 
 
-def _add_model(slug: str, base_url: str) -> None:
-    provider = Provider(slug=slug, name=slug, adapter="openai", base_url=base_url, kinds=["chat"])
+def _add_model(slug: str, form: Format, base_url: str) -> None:
+    provider = Provider(slug=slug, name=slug, adapter=form.adapter, base_url=base_url, kinds=[form.kind])
     provider.set_secret("sk-bench")
     provider.save()
-    model = Model.objects.create(slug=slug, name=slug, vendor=provider, endpoints=["chat"], max_output_tokens=4096)
+    model = Model.objects.create(slug=slug, name=slug, vendor=provider, endpoints=[form.kind], max_output_tokens=4096)
     Target.objects.create(model=model, provider=provider, upstream_model=slug, position=0)
     prices.publish(model, RATES, list_rates=RATES, factor_basis_points=10_000)
 

@@ -21,11 +21,14 @@ class Figures:
     #: By requests a second.
     added: dict[float, list[Added]] = field(default_factory=dict)
     streamed: list[Added] = field(default_factory=list)
+    #: The formats beside chat, by name: whole answers and streams.
+    others: dict[str, tuple[list[Saturated], list[Saturated]]] = field(default_factory=dict)
 
     @property
     def rss_mb(self) -> float:
         """The most memory it was seen to hold."""
-        return max(block.memory.rss_mb for block in [*self.json, *self.sse])
+        others = (blocks for pair in self.others.values() for blocks in pair)
+        return max(block.memory.rss_mb for blocks in (self.json, self.sse, *others) for block in blocks)
 
 
 Run = Mapping[str, Figures]

@@ -27,13 +27,16 @@ def run(*, rounds: int, seconds: float, only: str | None = None) -> int:
         gc.disable()  # a collection in the load would be counted as the gateway's latency
         idle = machine.memory(stand.own.pid)
         errors = measure.warm(stand.own, WARM_SECONDS)
+        for candidate in stand.others.values():
+            errors += measure.warm(candidate, WARM_SECONDS / 2)
         if not errors:
             for number in range(rounds):
                 _round(stand, figures, seconds, only)
                 print(f"round {number + 1} of {rounds} is done", flush=True)
         calls = stand.upstream.calls("hypereal")
         faults = books.faults(stand.close_books(), calls)
-    errors += report.errors(figures.json, figures.sse, *figures.added.values(), figures.streamed)
+    others = [blocks for pair in figures.others.values() for blocks in pair]
+    errors += report.errors(figures.json, figures.sse, *others, *figures.added.values(), figures.streamed)
     print(report.own(figures, idle), report.verdict(calls, errors, faults), sep="\n\n")
     return 1 if errors or faults else 0
 
@@ -43,6 +46,11 @@ def _round(stand: Stand, figures: Figures, seconds: float, only: str | None) -> 
         figures.json.append(measure.saturate(stand.own, stand.metronome, stream=False, seconds=seconds))
     if only in (None, "sse"):
         figures.sse.append(measure.saturate(stand.own, stand.metronome, stream=True, seconds=seconds))
+    if only in (None, "formats"):
+        for name, candidate in stand.others.items():
+            whole, streamed = figures.others.setdefault(name, ([], []))
+            whole.append(measure.saturate(candidate, stand.metronome, stream=False, seconds=seconds))
+            streamed.append(measure.saturate(candidate, stand.metronome, stream=True, seconds=seconds))
     if only in (None, "latency"):
         for rate, length in RATES:
             added = measure.added(stand.own, stand.upstream, rate=rate, seconds=length)

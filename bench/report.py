@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from statistics import median
 from typing import TypeVar
 
-from bench import upstream
 from bench.floors import Figures, Run, Verdict
+from bench.formats import CHAT, FORMATS
 from bench.machine import Memory
 from bench.measure import Added, Saturated
 
@@ -65,14 +65,18 @@ def _rows(columns: Sequence[Figures]) -> list[Row]:
     if any(figures.json for figures in columns):
         rows += _saturated_rows("JSON answer", lambda figures: figures.json)
     if any(figures.sse for figures in columns):
-        rows += _saturated_rows(f"stream of {upstream.EVENTS} events", lambda figures: figures.sse)
+        rows += _saturated_rows(f"stream of {len(CHAT.events)} events", lambda figures: figures.sse)
         rows.append(("SSE events/s a core could do", lambda f: _over(f.sse, lambda block: block.events_per_core)))
         rows.append(("SSE events/s seen", lambda f: _over(f.sse, lambda block: block.events_per_second)))
+    for form in FORMATS:
+        if any(form.name in figures.others for figures in columns):
+            rows += _saturated_rows(f"{form.name} answer", _of(form.name, 0))
+            rows += _saturated_rows(f"{form.name} stream of {len(form.events)} events", _of(form.name, 1))
     for rate in dict.fromkeys(rate for figures in columns for rate in figures.added):
         rows.append((f"added at {rate:.0f}/s, p50 / p99, ms", _percentiles(rate)))
     if any(figures.streamed for figures in columns):
         rows.append(("added to the first event, p50, ms", lambda f: _over(f.streamed, lambda e: e.first_p50_ms, 2)))
-    if any(figures.json or figures.sse for figures in columns):
+    if any(figures.json or figures.sse or figures.others for figures in columns):
         rows.append(("memory loaded: RSS, MB", lambda f: f"{f.rss_mb:.0f}"))
     return rows
 
@@ -87,9 +91,18 @@ def _saturated_rows(what: str, blocks: Callable[[Figures], list[Saturated]]) -> 
     return [
         (f"CPU a {what}, µs", lambda f: _over(blocks(f), lambda block: block.cpu_us)),
         ("beside it, µs", beside),
-        (f"{what}s/s a core could do", lambda f: _over(blocks(f), lambda block: 1e6 / block.cpu_us)),
-        (f"{what}s/s seen", lambda f: _over(blocks(f), lambda block: block.per_second)),
+        (f"{what}: a core could do a second", lambda f: _over(blocks(f), lambda block: 1e6 / block.cpu_us)),
+        (f"{what}: seen a second", lambda f: _over(blocks(f), lambda block: block.per_second)),
     ]
+
+
+def _of(name: str, which: int) -> Callable[[Figures], list[Saturated]]:
+    """The blocks of one format: whole answers (0) or streams (1)."""
+
+    def blocks(figures: Figures) -> list[Saturated]:
+        return figures.others[name][which] if name in figures.others else []
+
+    return blocks
 
 
 def _percentiles(rate: float) -> Callable[[Figures], str]:

@@ -16,7 +16,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -25,8 +25,9 @@ import msgspec
 from bench import machine, metronome
 from bench.books import Books
 from bench.driver import Endpoint
+from bench.formats import CHAT, OTHERS
 from bench.metronome import Metronome
-from bench.prices import MODELS
+from bench.prices import MODELS, MODELS_OF_OTHERS
 from hypereal_site import processes
 from hypereal_site.embedded import Postgres, Redis
 
@@ -35,7 +36,7 @@ SCRATCH: Final = ROOT / "var" / "bench"
 START_SECONDS: Final = 90.0
 _SEED_SECONDS: Final = 180.0
 _STOP_STEPS: Final = ((signal.SIGTERM, 20.0),)
-_API: Final = "/api/v1/chat/completions"
+_API: Final = "/api/v1"
 
 
 class StandError(Exception):
@@ -84,12 +85,15 @@ class Stand:
         self,
         upstream: Upstream,
         own: Candidate,
+        others: Mapping[str, Candidate],
         metronome: Metronome,
         gateway: subprocess.Popen[bytes],
         env: Mapping[str, str],
     ) -> None:
         self.upstream = upstream
         self.own = own
+        #: The same gateway by the formats beside chat. They have no paced upstream.
+        self.others = others
         self.metronome = metronome
         self._gateway = gateway
         self._env = env
@@ -122,11 +126,16 @@ def standing() -> Iterator[Stand]:
         stack.callback(processes.stop, [gateway], _STOP_STEPS)
         wait_until_serving(gateway, port, folder / "gateway.log", "The gateway")
         headers = {"authorization": f"Bearer {secret}"}
-        fast, paced = (Endpoint(port, _API, MODELS[pace], headers) for pace in ("fast", "paced"))
+        fast, paced = (Endpoint(port, _API + CHAT.path, MODELS[pace], headers) for pace in ("fast", "paced"))
         assert postgres.process is not None and redis.process is not None
         helpers = {"PostgreSQL": postgres.process.pid, "Redis": redis.process.pid}
         beats = stack.enter_context(metronome.running(gateway_core, folder))
-        yield Stand(upstream, Candidate("Hypereal", gateway.pid, fast, paced, helpers), beats, gateway, env)
+        own = Candidate("Hypereal", gateway.pid, fast, paced, helpers)
+        others = {}
+        for form in OTHERS:
+            endpoint = Endpoint(port, _API + form.path, MODELS_OF_OTHERS[form.name], headers, form)
+            others[form.name] = replace(own, fast=endpoint)
+        yield Stand(upstream, own, others, beats, gateway, env)
 
 
 @contextmanager

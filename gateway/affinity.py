@@ -44,11 +44,14 @@ def has_equals(chain: Sequence[TargetEntry]) -> bool:
 def ordered(
     chain: Sequence[TargetEntry], headers: Mapping[bytes, bytes], call: Call, workspace_id: UUID
 ) -> list[TargetEntry]:
-    """``chain`` with targets of equal position in the order of this conversation."""
+    """``chain`` with targets of equal position in the order of this conversation.
+
+    Those that a call must be converted for are no equals of those that speak its format.
+    """
     identity = identity_of(headers, call, workspace_id)
     return [
         entry
-        for _, equals in groupby(chain, key=lambda entry: entry.position)
+        for _, equals in groupby(chain, key=lambda entry: (call.spoken in entry.kinds, entry.position))
         for entry in sorted(equals, key=lambda entry: _weight(identity, entry), reverse=True)
     ]
 
