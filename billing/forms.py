@@ -1,4 +1,4 @@
-"""The form that starts a top-up."""
+"""The forms of billing: a top-up, and the rule of automatic ones."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Any, Final
 
 from django import forms
 from django.conf import settings
+from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from billing import topups
-from core import errors
+from billing.models import AutoTopUp
+from core import errors, money
 
 #: The amounts to choose from, in cents.
 AMOUNTS_CENTS: Final = (500, 1_000, 2_500, 5_000, 10_000)
@@ -38,6 +40,7 @@ class TopUpForm(forms.Form):
             "max_decimal_places": _("Cents are the smallest unit: at most two decimals."),
         },
     )
+    save_card = forms.BooleanField(label=_("Save this card for automatic top-ups"), required=False)
     token = forms.UUIDField(widget=forms.HiddenInput)
     use_required_attribute = False  # one's own amount is asked for only where none of the others is chosen
 
@@ -70,3 +73,74 @@ class TopUpForm(forms.Form):
             self.add_error(field, error.message)
         else:
             values["amount_cents"] = cents
+
+
+def _dollars(label: Promise) -> forms.DecimalField:
+    return forms.DecimalField(
+        label=label,
+        decimal_places=2,
+        max_digits=9,
+        widget=forms.TextInput(attrs={"inputmode": "decimal", "autocomplete": "off", "maxlength": "12"}),
+        error_messages={
+            "required": _("Enter an amount."),
+            "invalid": _("Enter an amount like 25 or 12.50."),
+            "max_decimal_places": _("Cents are the smallest unit: at most two decimals."),
+        },
+    )
+
+
+class AutoTopUpForm(forms.Form):
+    """Below so many credits charge so many dollars, so many dollars a month at most."""
+
+    enabled = forms.BooleanField(label=_("Top up automatically"), required=False)
+    below = forms.IntegerField(
+        label=_("When the balance falls below"),
+        min_value=1,
+        max_value=10_000_000,
+        widget=forms.TextInput(attrs={"inputmode": "numeric", "autocomplete": "off", "maxlength": "12"}),
+        error_messages={"required": _("Enter an amount."), "invalid": _("Enter whole credits, like 500.")},
+    )
+    amount = _dollars(_("Charge"))
+    cap = _dollars(_("At most a month"))
+    use_required_attribute = False
+
+    #: Fields by the names that the rule has for them.
+    _FIELDS: Final = {
+        "enabled": "enabled",
+        "below_microcredits": "below",
+        "amount_cents": "amount",
+        "monthly_cap_cents": "cap",
+    }
+
+    @classmethod
+    def of(cls, rule: AutoTopUp | None) -> AutoTopUpForm:
+        """The form as it stands; sensible figures where there is no rule yet."""
+        if rule is None:
+            return cls(initial={"below": 500, "amount": 20, "cap": 100})
+        return cls(
+            initial={
+                "enabled": rule.enabled,
+                "below": rule.below_microcredits // money.MICROCREDITS_PER_CREDIT,
+                "amount": _plain(rule.amount_cents),
+                "cap": _plain(rule.monthly_cap_cents),
+            }
+        )
+
+    def rule(self) -> dict[str, Any]:
+        """What `auto.configure` wants; only after ``is_valid``."""
+        values = self.cleaned_data
+        return {
+            "enabled": values["enabled"],
+            "below_microcredits": values["below"] * money.MICROCREDITS_PER_CREDIT,
+            "amount_cents": int(values["amount"] * 100),
+            "monthly_cap_cents": int(values["cap"] * 100),
+        }
+
+    def complain(self, error: errors.InvalidRequest) -> None:
+        """Put what the rule says to the field it is about."""
+        self.add_error(self._FIELDS.get(error.param or ""), error.message)
+
+
+def _plain(cents: int) -> Decimal:
+    """Cents as dollars to edit: 20 and 12.50."""
+    return Decimal(cents) / 100 if cents % 100 else Decimal(cents // 100)

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from billing import links
+from billing import links, reversals
 from billing.models import TopUp
 from core import money
 from orgs.models import Workspace
 
 PAGE_LENGTH: Final = 20
 COLUMNS: Final = (
-    *("id", "created_at", "completed_at", "mode", "state", "currency", "amount", "credits"),
-    *("stripe_payment_intent", "receipt_url"),
+    *("id", "created_at", "completed_at", "mode", "source", "state", "currency", "amount", "paid", "reversed"),
+    *("credits", "credits_taken_back", "stripe_payment_intent", "receipt_url"),
 )
 
 
@@ -32,7 +32,7 @@ class Page:
 
 def page(workspace: Workspace, *, before: UUID | None = None, after: UUID | None = None) -> Page:
     """A workspace's top-ups by key: those before an id, or those after it, or the newest."""
-    mine = TopUp.objects.filter(wallet_id=workspace.pk)
+    mine = TopUp.objects.filter(wallet_id=workspace.pk).prefetch_related("reversals")
     if after is not None:
         rows = list(mine.filter(pk__gt=after).order_by("pk")[: PAGE_LENGTH + 1])
         more, rows = len(rows) > PAGE_LENGTH, rows[:PAGE_LENGTH][::-1]
@@ -50,7 +50,8 @@ def csv_lines(workspace: Workspace, *, demo: bool) -> Iterator[str]:
     Times in UTC, amounts in the currency, credits exact. No field holds text that somebody typed.
     """
     yield _line(COLUMNS)
-    for topup in TopUp.objects.filter(wallet_id=workspace.pk, is_demo=demo).order_by("pk").iterator(chunk_size=500):
+    mine = TopUp.objects.filter(wallet_id=workspace.pk, is_demo=demo).prefetch_related("reversals").order_by("pk")
+    for topup in mine.iterator(chunk_size=500):
         yield _line(_fields(topup))
 
 
@@ -61,13 +62,21 @@ def _fields(topup: TopUp) -> tuple[object, ...]:
         topup.created_at.isoformat(),
         topup.completed_at.isoformat() if topup.completed_at else "",
         "demo" if topup.is_demo else "live",
+        topup.source,
         topup.state,
         topup.currency,
-        f"{topup.amount_cents // 100}.{topup.amount_cents % 100:02d}",
+        _plain(topup.amount_cents),
+        _plain(reversals.paid_cents(topup)) if paid else "0.00",
+        _plain(reversals.total_cents(topup.reversals.all())),
         money.credits(topup.credits_microcredits) if paid else 0,
+        money.credits(sum(one.taken_microcredits for one in topup.reversals.all())),
         topup.stripe_payment_intent_id,
         links.receipt(topup),
     )
+
+
+def _plain(cents: int) -> str:
+    return f"{cents // 100}.{cents % 100:02d}"
 
 
 def _line(fields: Sequence[object]) -> str:

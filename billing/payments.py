@@ -7,7 +7,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-from core import clock, ids
+from core import clock, ids, money
 
 
 class Customer(models.Model):
@@ -133,6 +133,11 @@ class Reversal(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.id}"
+
+    @property
+    def amount_microcredits(self) -> int:
+        """What goes back, as an amount to show."""
+        return money.from_cents(self.amount_cents)
 
 
 class StripeReport(models.Model):

@@ -147,7 +147,8 @@ def charge_card(
         "currency": currency,
         "customer": customer_id,
         "payment_method": card_id,
-        "payment_method_types": ["card"],
+        # No page to lead anybody to: nobody is there.
+        "automatic_payment_methods": {"enabled": True, "allow_redirects": "never"},
         "off_session": True,
         "confirm": True,
         "description": description,

@@ -9,7 +9,7 @@ from typing import Any, Concatenate, Final, ParamSpec
 from uuid import UUID
 
 from django.conf import settings
-from django.db.models import Sum
+from django.db.models import QuerySet, Sum
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import render
 from django.urls import reverse
@@ -18,9 +18,9 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_POST
 
-from billing import history, links, stripe_api, stripe_events, stripe_keys, topups, wording
+from billing import customers, history, links, stripe_api, stripe_events, stripe_keys, topups, wording
 from billing.forms import AMOUNTS_CENTS, TopUpForm
-from billing.models import CreditLot, TopUp, Wallet
+from billing.models import AutoTopUp, CreditLot, TopUp, Wallet
 from core import errors, ids, money
 from core.views import error_json
 from events import audit
@@ -34,6 +34,8 @@ Page = Callable[Concatenate[MemberRequest, P], HttpResponse]
 
 #: The return page asks again this often while a payment is under way; then the mail has to tell.
 MOST_POLLS: Final = 20
+#: Lots that are named with their end.
+MOST_EXPIRING: Final = 10
 _FORM_ID: Final = "topup-%s"
 
 
@@ -43,24 +45,27 @@ class SeeOther(HttpResponseRedirect):
     status_code = 303
 
 
-def _may_leave_for_checkout(view: Page[P]) -> Page[P]:
+def may_leave_for() -> Callable[[Page[P]], Page[P]]:
     """Browsers hold the redirect behind a form against form-action: where the pay page is not Stripe's, allow that."""
 
-    @functools.wraps(view)
-    def wrapped(request: MemberRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
-        response = view(request, *args, **kwargs)
-        if origin := stripe_keys.own_origin():
-            response._csp_update = {"form-action": [origin]}  # type: ignore[attr-defined]  # read by django-csp
-        return response
+    def decorate(view: Page[P]) -> Page[P]:
+        @functools.wraps(view)
+        def wrapped(request: MemberRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+            response = view(request, *args, **kwargs)
+            if origin := stripe_keys.own_origin():
+                response._csp_update = {"form-action": [origin]}  # type: ignore[attr-defined]  # read by django-csp
+            return response
 
-    return wrapped
+        return wrapped
+
+    return decorate
 
 
 # ── Balance and history ──────────────────────────────────────────────────────────────────────────────────────────────
 @require_GET
 @never_cache
 @requires(Permission.BILLING_READ)
-@_may_leave_for_checkout
+@may_leave_for()
 def overview(request: MemberRequest) -> HttpResponse:
     """Balance, what it is made of, the form to top up, and what was topped up before."""
     return _overview(request, TopUpForm.empty())
@@ -75,6 +80,9 @@ def _overview(request: MemberRequest, form: TopUpForm, *, problem: str = "", sta
     context = {
         "wallet": Wallet.objects.get(pk=workspace.pk),
         "lots": _lots(workspace),
+        "expiring": _expiring(workspace),
+        "rule": AutoTopUp.objects.filter(pk=workspace.pk).first(),
+        "customer": customers.of(workspace.pk),
         "form": form,
         "choices": [(cents, f"${cents // 100}", money.from_cents(cents)) for cents in AMOUNTS_CENTS],
         "least_microcredits": money.from_cents(settings.TOPUP_LEAST_CENTS),
@@ -97,6 +105,12 @@ def _lots(workspace: Workspace) -> list[dict[str, Any]]:
     return [{"kind": kind, "microcredits": sums[kind]} for kind in CreditLot.Kind if kind in sums]
 
 
+def _expiring(workspace: Workspace) -> QuerySet[CreditLot]:
+    """Lots with an end, the next one first."""
+    lots = CreditLot.objects.filter(wallet_id=workspace.pk, remaining_microcredits__gt=0, expires_at__isnull=False)
+    return lots.order_by("expires_at", "pk")[:MOST_EXPIRING]
+
+
 @require_GET
 @never_cache
 @requires(Permission.BILLING_READ)
@@ -115,7 +129,7 @@ def export(request: MemberRequest) -> HttpResponse:
 @require_POST
 @never_cache
 @requires(Permission.BILLING_WRITE)
-@_may_leave_for_checkout
+@may_leave_for()
 def start(request: MemberRequest) -> HttpResponse:
     """From the form to the pay page."""
     form = TopUpForm(request.POST)
@@ -127,6 +141,7 @@ def start(request: MemberRequest) -> HttpResponse:
             actor=audit.actor_of(request),
             amount_cents=form.cleaned_data["amount_cents"],
             form_token=form.cleaned_data["token"],
+            saves_card=form.cleaned_data["save_card"],
         )
     except (stripe_api.StripeFailed, errors.RateLimited) as error:
         if isinstance(error, stripe_api.StripeRefused):  # this form's top-up is over: the next attempt is a new one
@@ -141,7 +156,7 @@ def start(request: MemberRequest) -> HttpResponse:
 @require_GET
 @never_cache
 @requires()
-@_may_leave_for_checkout
+@may_leave_for()
 def came_back(request: MemberRequest, topup_id: UUID) -> HttpResponse:
     """Back from the pay page: what became of it, asked of Stripe at once."""
     topup = topups.look_again(_topup(request, topup_id))

@@ -7,7 +7,7 @@ from typing import Final
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
-from billing import topups
+from billing import auto, topups
 from billing.models import TopUp
 
 _OURS: Final[dict[str, Promise]] = {
@@ -16,6 +16,8 @@ _OURS: Final[dict[str, Promise]] = {
     ),
     topups.NOT_OPENED: _("The payment page could not be opened. Nothing was charged."),
     topups.NOT_AT_STRIPE: _("The payment provider does not know this payment. Nothing was credited."),
+    auto.NOT_CHARGED: _("The automatic top-up was not made. Nothing was charged."),
+    "no_card": _("There was no saved card to charge. Nothing was charged."),
     # Stripe's own codes.
     "authentication_required": _("Your bank asked for a confirmation that was not given."),
     "card_declined": _("Your card was declined."),

@@ -17,6 +17,7 @@ from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 from ninja.parser import Parser
 
+from billing.api import router as billing_router
 from console.api import router as console_router
 from console.target_views import router as targets_router
 from core import errors
@@ -125,6 +126,7 @@ api.add_decorator(management.once, mode="view")
 api.add_router("", console_router)
 api.add_router("", targets_router)
 api.add_router("/api-keys", keys_router)
+api.add_router("/billing", billing_router)
 api.add_router("/orgs", orgs_router)
 api.add_router("/api-usage", usage_router)
 api.add_router("/vouchers", vouchers_router)
