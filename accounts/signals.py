@@ -8,6 +8,7 @@ from allauth.account import signals as account
 from allauth.account.models import EmailAddress
 from allauth.mfa import signals as mfa
 from allauth.mfa.models import Authenticator
+from django.contrib.auth.signals import user_login_failed
 from django.dispatch import receiver
 from django.http import HttpRequest
 
@@ -34,6 +35,23 @@ def signed_up(request: HttpRequest, user: User, **_: Any) -> None:
 @receiver(account.user_logged_in)
 def signed_in(request: HttpRequest, user: User, **_: Any) -> None:
     note(request, user, "user.sign_in")
+
+
+@receiver(account.user_logged_out)
+def signed_out(request: HttpRequest, user: User | None, **_: Any) -> None:
+    if user is not None:  # somebody's session that had ended already
+        note(request, user, "user.sign_out")
+
+
+@receiver(user_login_failed)
+def sign_in_failed(credentials: dict[str, Any], request: HttpRequest | None = None, **_: Any) -> None:
+    """A wrong password for an account that exists. Tries at others name nobody; the rate limits see to them."""
+    user = User.objects.filter(email__iexact=str(credentials.get("email", ""))).first()
+    if user is None or request is None:
+        return
+    seen = audit.actor_of(request)
+    nobody = audit.Actor(None, "anonymous", seen.address, seen.request_id)
+    audit.record("user.sign_in_failed", actor=nobody, target=audit.Target("user", user.pk, user.email))
 
 
 @receiver(account.password_set)

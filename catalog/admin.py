@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin, messages
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
@@ -39,7 +40,10 @@ class TakesOver(ModelAdmin):  # type: ignore[misc]
     @admin.action(description=_("Give back to the catalog files"))
     def give_back(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         """Hand the rows to the next ``load_catalog``."""
-        count = queryset.filter(managed=False).update(managed=True)
+        with transaction.atomic():
+            for row in queryset.select_for_update().filter(managed=False):
+                self.log_change(request, row, "Given back to the catalog files.")
+            count = queryset.filter(managed=False).update(managed=True)
         text = ngettext("%(count)d row goes by the files again.", "%(count)d rows go by the files again.", count)
         self.message_user(request, text % {"count": count}, messages.SUCCESS)
 

@@ -7,4 +7,4 @@ class OrgsConfig(AppConfig):
     verbose_name = _("Workspaces")
 
     def ready(self) -> None:
-        from orgs import signals  # noqa: F401  (receivers connect on import; models must be loaded first)
+        from orgs import mails, signals  # noqa: F401  (receivers connect on import; models must be loaded first)

@@ -91,3 +91,10 @@ def table() -> list[tuple[Permission, Promise, dict[Role, bool]]]:
         (permission, text, {role: permission in ROLE_PERMISSIONS[role] for role in Role})
         for permission, text in PERMISSION_TEXTS.items()
     ]
+
+
+def as_markdown() -> str:
+    """The same table for docs/organizations.md; `manage.py roles_table` writes it there."""
+    lines = [["", *(str(role.label) for role in Role)], ["---", *(":-:" for _role in Role)]]
+    lines += [[str(text), *("yes" if held[role] else "–" for role in Role)] for _permission, text, held in table()]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

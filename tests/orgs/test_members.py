@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.core import mail
 from django.db import connection
 from django.test import Client
 
@@ -192,6 +193,19 @@ def test_an_heir_is_another_member_who_may_make_keys(company: cast.Cast, heir: s
     with pytest.raises(errors.InvalidRequest):
         members.remove_member(company.organization, company[DEVELOPER], audit.SYSTEM, Source.SCIM, heir=company[heir])
     assert role_of(company.organization, company[DEVELOPER]) == DEVELOPER
+
+
+def test_people_hear_what_others_did_to_them(
+    company: cast.Cast, django_capture_on_commit_callbacks: Callable[..., Any]
+) -> None:
+    person, owner = company[DEVELOPER], actor(company[OWNER])
+    with django_capture_on_commit_callbacks(execute=True):
+        members.change_role(company.organization, person, VIEWER, owner, Source.MEMBER)
+        members.remove_member(company.organization, person, owner, Source.MEMBER)
+        members.remove_member(company.organization, company[VIEWER], actor(company[VIEWER]), Source.MEMBER)  # leaves
+    assert [message.to for message in mail.outbox] == [[person.email], [person.email]]
+    assert "You are now: Viewer" in mail.outbox[0].body
+    assert f"{company[OWNER].email} took you out" in mail.outbox[1].body
 
 
 def test_a_receiver_that_fails_undoes_the_removal(company: cast.Cast) -> None:

@@ -1,0 +1,91 @@
+"""Every management write leaves its row: who, what, from where, in which request (C-ORG-7)."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from django.core.cache import cache
+from django.test import Client
+
+from accounts.models import User
+from catalog.models import Provider
+from events.models import AuditEvent
+from tests import factories
+from tests.accounts.front_door import Browser, sign_in
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> None:
+    cache.clear()
+
+
+@pytest.fixture
+def operator() -> Client:
+    client = Client(REMOTE_ADDR="192.0.2.9")
+    client.force_login(User.objects.create_superuser("root@people.example", factories.PASSWORD))
+    return client
+
+
+def events(action: str) -> list[AuditEvent]:
+    return list(AuditEvent.objects.filter(action=action).order_by("id"))
+
+
+def test_an_operator_s_edit_of_the_catalog_names_fields_and_no_secret(operator: Client) -> None:
+    acme = Provider.objects.create(slug="acme", name="Acme", adapter="openai", base_url="https://api.acme.example/v1")
+    form = {
+        "slug": "acme", "name": "Acme", "adapter": "openai", "base_url": "https://other.acme.example/v1",
+        "kinds": '["chat"]', "enabled": "on", "new_secret": "sk-live-secret", "secret_env": "", "options": "{}",
+        "price_factor_basis_points": "10000",
+    }  # fmt: skip
+    answer = operator.post(f"/admin/catalog/provider/{acme.pk}/change/", form)
+    assert answer.status_code == 302, answer.context["errors"]
+    [event] = events("operator.change")
+    assert (event.actor_label, event.address) == ("root@people.example", "192.0.2.9")
+    assert (event.target_type, event.target_id) == ("provider", str(acme.pk))
+    assert str(event.request_id) == answer["x-request-id"]
+    assert "Base URL" in event.details["changed"]
+    assert "sk-live-secret" not in json.dumps(event.details)
+
+
+def test_giving_back_to_the_files_is_recorded_row_by_row(operator: Client) -> None:
+    for slug in ("one", "two"):
+        Provider.objects.create(slug=slug, name=slug, adapter="openai", base_url="https://a.example", managed=False)
+    chosen = [str(pk) for pk in Provider.objects.filter(slug__in=["one", "two"]).values_list("pk", flat=True)]
+    operator.post("/admin/catalog/provider/", {"action": "give_back", "_selected_action": chosen})
+    assert sorted(event.target_id for event in events("operator.change")) == sorted(chosen)
+
+
+def test_a_refused_edit_leaves_no_row(operator: Client) -> None:
+    assert operator.post("/admin/catalog/provider/add/", {"slug": "acme"}).status_code == 200
+    assert events("operator.add") == []
+
+
+def test_signing_in_out_and_failing_to() -> None:
+    person = factories.user("sana@people.example")
+    browser = Browser(REMOTE_ADDR="192.0.2.10")
+    sign_in(browser, person.email, "wrong wrong wrong")
+    sign_in(browser, "nobody@people.example", "wrong wrong wrong")
+    sign_in(browser, person.email)
+    browser.post("/accounts/logout/")
+    rows = AuditEvent.objects.filter(action__startswith="user.sign").order_by("id")
+    assert [(row.action, row.actor_label, row.target_label, row.address) for row in rows] == [
+        ("user.sign_in_failed", "anonymous", person.email, "192.0.2.10"),
+        ("user.sign_in", person.email, person.email, "192.0.2.10"),
+        ("user.sign_out", person.email, person.email, "192.0.2.10"),
+    ]
+    assert all(row.request_id for row in rows)
+
+
+def test_one_s_own_activity_shows_what_happened_to_one_s_account() -> None:
+    person, other = factories.user("sana@people.example"), factories.user("omar@people.example")
+    for one in (person, other):
+        browser = Browser()
+        sign_in(browser, one.email, "wrong wrong wrong")
+        sign_in(browser, one.email)
+    text = browser.get("/settings/account/activity").content.decode()
+    assert "user.sign_in_failed" in text
+    assert other.email in text
+    assert person.email not in text
