@@ -26,6 +26,7 @@ from idempotency import management
 from keys.api import router as keys_router
 from orgs import access
 from orgs.api import router as orgs_router
+from sso.api import router as sso_router
 from usage.api import router as usage_router
 from vouchers.api import router as vouchers_router
 
@@ -128,5 +129,6 @@ api.add_router("", targets_router)
 api.add_router("/api-keys", keys_router)
 api.add_router("/billing", billing_router)
 api.add_router("/orgs", orgs_router)
+api.add_router("/orgs", sso_router)
 api.add_router("/api-usage", usage_router)
 api.add_router("/vouchers", vouchers_router)

@@ -10,12 +10,14 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from typing import Final
+from uuid import UUID
 
 import idna
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
-from core import clock, errors
+from core import clock, errors, ids
 from events import audit
 from orgs.models import Workspace
 from sso import proofs
@@ -29,6 +31,20 @@ FAILURES_UNTIL_LOST: Final = 3
 
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})+")
+
+
+def of_workspace(workspace: Workspace) -> QuerySet[OrgDomain]:
+    """The organization's domains by name."""
+    return OrgDomain.objects.filter(workspace=workspace).select_related("connection", "workspace").order_by("domain")
+
+
+def find(workspace: Workspace, domain_id: UUID | str) -> OrgDomain:
+    """The organization's domain of that id. Raises NotFound for any other."""
+    identifier = domain_id if isinstance(domain_id, UUID) else ids.parse(domain_id)
+    row = of_workspace(workspace).filter(pk=identifier).first() if identifier else None
+    if row is None:
+        raise errors.NotFound(_("There is no such domain."))
+    return row
 
 
 def normalize(text: str) -> str:

@@ -89,6 +89,11 @@ def is_unused(user: User) -> bool:
     return not confirmed and user.last_login is None and not user.is_staff
 
 
+def confirmed_addresses(user: User) -> list[str]:
+    """All addresses whose mail the account's owner proved to read."""
+    return list(EmailAddress.objects.filter(user=user, verified=True).values_list("email", flat=True))
+
+
 def is_confirmed(user: User, email: str) -> bool:
     """Whether the account's owner once proved to read the mail of this address."""
     return bool(EmailAddress.objects.filter(user=user, email__iexact=email, verified=True).exists())

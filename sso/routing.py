@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
 from allauth.mfa.utils import is_mfa_enabled
 
 from accounts.models import User
 from orgs.models import Membership
 from orgs.permissions import Role
-from sso import domains
+from sso import domains, people
 from sso.models import OrgDomain, SsoConnection
 
 
@@ -43,8 +42,7 @@ def enforced_for(email: str) -> SsoConnection | None:
 
 def enforced_on(user: User) -> SsoConnection | None:
     """The connection that is this person's only way in, by any of the addresses that sign in to the account."""
-    confirmed = EmailAddress.objects.filter(user=user, verified=True).values_list("email", flat=True)
-    for email in dict.fromkeys([user.email, *confirmed]):
+    for email in dict.fromkeys([user.email, *people.confirmed_addresses(user)]):
         connection = enforced_for(email)
         if connection is not None:
             return connection

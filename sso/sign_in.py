@@ -11,6 +11,7 @@ from allauth.account.internal.flows.login import record_authentication
 from allauth.account.utils import perform_login
 from django.contrib.auth import logout
 from django.db import transaction
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.translation import gettext as _
@@ -18,7 +19,7 @@ from django.utils.translation import gettext as _
 from accounts.models import User
 from core import clock
 from events import audit
-from orgs import members
+from orgs import invitations, members
 from orgs.members import Source
 from orgs.models import Membership, Workspace
 from orgs.permissions import Role
@@ -131,22 +132,33 @@ def _first_sign_in(arrival: Arrival, email: str) -> SsoIdentity:
 def _enter(arrival: Arrival, workspace: Workspace, user: User) -> None:
     """The membership: made at the first sign-in, its role kept in step with the map. Raises SignInRefused."""
     actor, connection = _as(user, arrival.actor), arrival.connection
-    if ScimUser.objects.filter(connection=connection, user=user, active=False).exists():
+    known = Q(user=user) | Q(user=None, user_name__iexact=arrival.email.strip())
+    if ScimUser.objects.filter(known, connection=connection, active=False).exists():
         raise SignInRefused("deprovisioned", _("Your organization has ended your access."), email=user.email)
     role = roles.of_claims(connection, arrival.claims)
     membership = Membership.objects.filter(workspace=workspace, user=user).first()
     if membership is None:
-        if _was_member(connection, user):
-            raise SignInRefused(
-                "removed",
-                _("You are no longer a member of %(name)s. Ask an administrator to invite you again.")
-                % {"name": workspace.name},
-                email=user.email,
-            )
-        members.add_member(workspace, user, role or connection.default_role, actor, Source.SSO)
-    elif role is not None and membership.role not in (Role.OWNER, role):
+        membership = _join(connection, workspace, user, role or connection.default_role, actor)
+    if role is not None and membership.role not in (Role.OWNER, role):
         members.change_role(workspace, user, role, actor, Source.SSO)
     SsoIdentity.objects.filter(connection=connection, user=user, joined_at=None).update(joined_at=clock.now())
+
+
+def _join(connection: SsoConnection, workspace: Workspace, user: User, role: str, actor: audit.Actor) -> Membership:
+    """A member from now on: by an open invitation as what it says, at the first sign-in as ``role``."""
+    confirmed = [email.lower() for email in people.confirmed_addresses(user)]
+    waiting = invitations.open_ones(workspace).filter(email__in=confirmed)
+    invitation = next((row for row in waiting if invitations.usable(row)), None)
+    if invitation is not None:
+        return invitations.accept(invitation, user, actor=actor)
+    if _was_member(connection, user):
+        raise SignInRefused(
+            "removed",
+            _("You are no longer a member of %(name)s. Ask an administrator to invite you again.")
+            % {"name": workspace.name},
+            email=user.email,
+        )
+    return members.add_member(workspace, user, role, actor, Source.SSO)
 
 
 def _was_member(connection: SsoConnection, user: User) -> bool:

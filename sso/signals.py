@@ -26,9 +26,10 @@ def mark_session(
     connection = SsoConnection.objects.filter(pk=sso_connection).first() if sso_connection else None
     if connection is None:
         request.session.pop(SESSION_KEY, None)
+        request.session.pop(access.SSO_SESSION_KEY, None)
         return
     request.session[SESSION_KEY] = str(connection.pk)
-    request.session[access.SESSION_KEY] = str(connection.workspace_id)
+    request.session[access.SESSION_KEY] = request.session[access.SSO_SESSION_KEY] = str(connection.workspace_id)
     if sso_session_ends_at:
         left = datetime.fromisoformat(sso_session_ends_at) - clock.now()
         request.session.set_expiry(max(60, min(int(left.total_seconds()), settings.SESSION_COOKIE_AGE)))
