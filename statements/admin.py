@@ -23,7 +23,7 @@ from core import clock, errors, ids, money
 from core.templatetags.amounts import count_text, credits_text, usd_text
 from events import audit
 from events.models import AuditEvent
-from events.operator import StaffAdmin, Table
+from events.operator_pages import StaffAdmin, Table
 from orgs.models import Workspace
 from statements import adjusting, margins, suspicion
 from statements.margins import Margin

@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from core import errors
 from core.templatetags.amounts import credits_text
 from events import audit
-from events.operator import StaffAdmin
+from events.operator_pages import StaffAdmin
 from vouchers import issuing
 from vouchers.forms import IssueForm
 from vouchers.models import Redemption, Voucher
