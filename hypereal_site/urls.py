@@ -19,6 +19,7 @@ urlpatterns = [
     path("accounts/", include("accounts.urls")),
     path("api/auth/sso/", include("sso.urls")),
     path("api/", api.urls),
+    path("scim/v2/", include("sso.scim.urls")),
     path("language", set_language, name="set_language"),
     path("", include("billing.urls")),
     path("", include("catalog.urls")),
