@@ -11,11 +11,13 @@ from playwright.sync_api import expect
 from pytest_django import Settings
 from pytest_django.live_server_helper import LiveServer
 
+from catalog.pricing import TOKENS_PER_MTOK, Line
 from core import clock
 from tests.look.conftest import Visit, Visitor, browser, visit  # noqa: F401  (fixtures)
 from tests.support.money import Payer, new_payer
 from tests.usage import rows
 from usage import views
+from usage.items import Attempt
 
 pytestmark = pytest.mark.browser
 
@@ -121,3 +123,25 @@ def test_more_rows_come_where_the_keyboard_is(
     links = page.locator("#usage-log tbody a").evaluate_all("all => all.map(one => one.getAttribute('href'))")
     assert len({UUID(link.rpartition("/")[2]) for link in links}) == 19
     assert visitor.said == []
+
+
+@pytest.mark.parametrize("window", WINDOWS, ids=["light", "dark", "phone", "phone-dark"])
+def test_a_receipt_is_sound(visit: Visit, payer: Payer, window: dict[str, bool]) -> None:  # noqa: F811
+    lines = [
+        Line("input", 600_000, 1_000 * CREDIT, TOKENS_PER_MTOK),
+        Line("cached_input", 403, 125 * CREDIT, TOKENS_PER_MTOK),
+        Line("output", 7, 4_000 * CREDIT, TOKENS_PER_MTOK, model="an-adviser-with-a-long-name"),
+    ]
+    trace = [Attempt("alpha/eu/up-1", 120, "server_error", 500), Attempt("beta//a-model-with-a-name-of-some-length", 9)]
+    request_id = rows.call(
+        payer, 600_078_375, at=clock.now(), attempts=2, charge_lines=lines, attempt_trace=trace, model="gpt-5.5"
+    )
+    visitor = visit(payer.user, **window)
+    visitor.go(f"/usage/requests/{request_id}")
+    expect(visitor.page.get_by_role("heading", name="Receipt")).to_be_visible()
+    expect(visitor.page.get_by_text("provider error")).to_be_visible()
+    visitor.assert_sound()
+    visitor.go("/usage")
+    visitor.page.locator(f'a[href="/usage/requests/{request_id}"]').first.click()
+    expect(visitor.page.get_by_role("dialog").get_by_role("heading", name="Receipt")).to_be_visible()
+    visitor.assert_sound()
