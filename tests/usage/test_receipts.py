@@ -65,7 +65,7 @@ def test_the_page_shows_what_the_receipt_says(payer: Payer) -> None:
         "web_search_call 2 5 10",
         "adviser-1",
         "Charged, rounded once 10.678375",
-        "Reserved before the call 10.678375",
+        "Reserved at most 10.678375",
         "Saved by caching 0.352625",
         "1 alpha/eu/up-1 provider error 500 120 ms",
         "2 beta/up-1 served 340 ms",
