@@ -133,6 +133,12 @@ def compose(workspace_id: UUID, month: Month) -> Statement:
     return made
 
 
+def first_month(workspace_id: UUID) -> Month:
+    """The month in which a workspace's books begin: before it there is no statement."""
+    opened = Wallet.objects.values_list("created_at", flat=True).get(pk=workspace_id)
+    return min([Month.of(opened), *spent_by_month(workspace_id)])
+
+
 def spent_by_month(workspace_id: UUID) -> dict[Month, int]:
     """Microcredits that calls took, by month, for months in which there were calls: from the rollup."""
     rows = Rollup.objects.filter(workspace_id=workspace_id).values("day__year", "day__month")

@@ -14,12 +14,11 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
 from billing import links
-from billing.models import TopUp, Wallet
+from billing.models import TopUp
 from core import clock, errors
 from events import audit
 from orgs import access
 from orgs.access import MemberRequest, requires
-from orgs.models import Workspace
 from orgs.permissions import Permission
 from statements import composing, csv_file, pdf, profiles, wording
 from statements.composing import Statement
@@ -46,7 +45,7 @@ def overview(request: MemberRequest) -> HttpResponse:
     workspace = request.access.workspace
     current = Month.of(clock.now())
     spent = composing.spent_by_month(workspace.pk)
-    first, month, listed = min([_first(workspace), *spent]), current, list[Listed]()
+    first, month, listed = composing.first_month(workspace.pk), current, list[Listed]()
     while month >= first and len(listed) < MOST_LISTED:
         listed.append(Listed(month, spent.get(month, 0), month == current))
         month = month.previous
@@ -69,7 +68,7 @@ def statement(request: MemberRequest, month: str) -> HttpResponse:
         "flows": wording.headed(made.flows),
         "movements": [(words, each, receipts.get(each.reference)) for words, each in wording.described(made.movements)],
         "newer": str(made.month.next) if made.is_closed else "",
-        "older": str(made.month.previous) if made.month > _first(workspace) else "",
+        "older": str(made.month.previous) if made.month > composing.first_month(workspace.pk) else "",
         "may_write": _may_write(request),
     }
     return render(request, "statements/statement.html", context)
@@ -137,21 +136,13 @@ def _may_write(request: MemberRequest) -> bool:
 def _month(request: MemberRequest, text: str) -> Month:
     """The month of an address: one in which the workspace existed. Others are not there."""
     month = Month.parse(text)
-    if month is None or month > Month.of(clock.now()) or month < _earliest(request.access.workspace):
+    if month is None or month > Month.of(clock.now()) or month < composing.first_month(request.access.workspace.pk):
         access.not_found()
     return month
 
 
 def _made(request: MemberRequest, month: str) -> Statement:
     return composing.compose(request.access.workspace.pk, _month(request, month))
-
-
-def _first(workspace: Workspace) -> Month:
-    return Month.of(Wallet.objects.values_list("created_at", flat=True).get(pk=workspace.pk))
-
-
-def _earliest(workspace: Workspace) -> Month:
-    return min([_first(workspace), *composing.spent_by_month(workspace.pk)])
 
 
 def _file(content: bytes, content_type: str, name: str) -> HttpResponse:
