@@ -26,11 +26,10 @@ _REVENUE = HOUSE_ACCOUNTS[Account.Kind.REVENUE]
 
 
 class Shortfall(Enum):
-    """Why a reservation does not fit."""
+    """Why a reservation does not fit into a wallet."""
 
     BALANCE_TOO_LOW = "balance_too_low"
     NOT_AVAILABLE = "not_available"
-    OVER_LIMIT = "over_limit"
 
 
 class WalletState(msgspec.Struct):
@@ -53,12 +52,18 @@ class LotState(msgspec.Struct):
 
 
 class MeterState(msgspec.Struct):
-    """One key's month."""
+    """One month of a key, of a member or of an organization. ``reached``: its limit has been run into."""
 
-    key_id: UUID
+    id: UUID
     month: date
+    scope: str = "key"
     spent: int = 0
     held: int = 0
+    reached: bool = False
+
+
+#: A meter with the limit that it is under: microcredits a month, None without one.
+Limited = tuple[MeterState, int | None]
 
 
 class HoldState(msgspec.Struct):
@@ -70,6 +75,8 @@ class HoldState(msgspec.Struct):
     key_id: UUID | None
     month: date
     resolved_at: Moment | None
+    #: The meters of the member and of the organization, where the call is an organization's.
+    meter_ids: list[UUID] | None = None
 
 
 class HoldRow(msgspec.Struct, kw_only=True):
@@ -90,6 +97,7 @@ class HoldRow(msgspec.Struct, kw_only=True):
     state: str = "pending"
     charged_microcredits: int | None = None
     resolved_at: Moment | None = None
+    meter_ids: list[UUID] | None = None
 
 
 class TransferRow(msgspec.Struct):
@@ -126,7 +134,7 @@ class Books:
         self.month = month
         self.wallets = {wallet.id.int: wallet for wallet in wallets}
         self.holds = {hold.id.int: hold for hold in holds}
-        self.meters = {(meter.key_id.int, meter.month): meter for meter in meters}
+        self.meters = {(meter.id.int, meter.month): meter for meter in meters}
         self.lots: dict[int, list[LotState]] = {}
         for lot in lots:
             self.lots.setdefault(lot.wallet_id.int, []).append(lot)
@@ -139,61 +147,73 @@ class Books:
         """The wallets whose rows are written back."""
         return self._changed["wallets"]
 
-    def meter(self, key_id: UUID, month: date) -> MeterState:
-        """The key's meter of that month; a new one starts at zero."""
-        meter = self.meters.get((key_id.int, month))
+    def meter(self, scope_id: UUID, month: date, scope: str = "key") -> MeterState:
+        """The meter of that month; a new one starts at zero."""
+        meter = self.meters.get((scope_id.int, month))
         if meter is None:
-            meter = self.meters[(key_id.int, month)] = MeterState(key_id, month)
+            meter = self.meters[(scope_id.int, month)] = MeterState(scope_id, month, scope)
         return meter
 
-    def shortfall(
-        self, wallet: WalletState, meter: MeterState, amount: int, *, limit: int | None, least: int = 0
-    ) -> Shortfall | None:
-        """Why ``amount`` more can't be reserved, or None. What is in flight counts, for wallet and key alike.
+    def shortfall(self, wallet: WalletState, amount: int, *, least: int = 0) -> Shortfall | None:
+        """Why the wallet can't reserve ``amount`` more, or None. What is in flight counts.
 
-        ``least`` is the balance (before holds) that the endpoint asks for; ``limit`` the key's month. Microcredits.
+        ``least`` is the balance (before holds) that the endpoint asks for. Microcredits.
         """
         if wallet.balance < least:
             return Shortfall.BALANCE_TOO_LOW
         if amount > wallet.available:
             return Shortfall.NOT_AVAILABLE
-        if limit is not None and (meter.spent >= limit or meter.spent + meter.held + amount > limit):
-            return Shortfall.OVER_LIMIT
+        return None
+
+    def over_limit(self, limits: Sequence[Limited], amount: int) -> tuple[MeterState, int] | None:
+        """The first meter whose limit does not allow ``amount`` more, with that limit. What is in flight counts.
+
+        A refusal while nothing of the meter is in flight says that its limit is reached: that is noted, once a month.
+        """
+        for meter, limit in limits:
+            if limit is not None and (meter.spent >= limit or meter.spent + meter.held + amount > limit):
+                if not meter.reached and (meter.spent >= limit or not meter.held):
+                    meter.reached = True
+                    self._changed["meters"][(meter.id.int, meter.month)] = meter
+                return meter, limit
         return None
 
     def place(self, row: HoldRow) -> None:
-        """Reserve ``row.amount_microcredits``; the caller asked `shortfall` before."""
+        """Reserve ``row.amount_microcredits``; the caller asked `shortfall` and `over_limit` before."""
         self.placed.append(row)
-        self._reserve(row.wallet_id, row.key_id, row.month, row.amount_microcredits)
+        self._reserve(row, row.amount_microcredits)
 
     def extend(self, hold: HoldState, amount: int) -> None:
-        """Raise a pending hold to ``amount`` in all; the caller asked `shortfall` for the difference before."""
-        self._reserve(hold.wallet_id, hold.key_id, hold.month, amount - hold.amount)
+        """Raise a pending hold to ``amount`` in all; the caller asked for the difference before."""
+        self._reserve(hold, amount - hold.amount)
         hold.amount = amount
         self._changed["holds"][hold.id.int] = hold
 
     def release(self, hold: HoldState, state: str) -> None:
         """End a pending hold without a charge: voided, or expired where its owner died."""
-        self._reserve(hold.wallet_id, hold.key_id, hold.month, -hold.amount)
+        self._reserve(hold, -hold.amount)
         self._resolve(hold, state, None)
 
     def post(self, hold: HoldState, charge: int) -> None:
         """End a pending hold with its charge, which may be below or above what was reserved."""
-        self._reserve(hold.wallet_id, hold.key_id, hold.month, -hold.amount)
-        self.charge(hold.wallet_id, hold.key_id, hold.month, reference=hold.id, charge=charge)
+        self._reserve(hold, -hold.amount)
+        self.charge_for(hold, charge)
         self._resolve(hold, "posted", charge)
 
-    def charge(self, wallet_id: UUID, key_id: UUID | None, month: date, *, reference: UUID, charge: int) -> None:
+    def charge_for(self, hold: HoldState, charge: int) -> None:
+        """`charge` for the call of a hold, whatever became of that."""
+        self.charge(hold.wallet_id, self._metered(hold), reference=hold.id, charge=charge)
+
+    def charge(self, wallet_id: UUID, meters: Sequence[MeterState], *, reference: UUID, charge: int) -> None:
         """Take ``charge`` microcredits: lots in their order, one transfer each; what no lot covers becomes a debt."""
         if charge == 0:
             return
         wallet = self.wallets[wallet_id.int]
         wallet.balance -= charge
         self._changed["wallets"][wallet_id.int] = wallet
-        if key_id is not None:
-            meter = self.meter(key_id, month)
+        for meter in meters:
             meter.spent += charge
-            self._changed["meters"][(key_id.int, month)] = meter
+            self._changed["meters"][(meter.id.int, meter.month)] = meter
         left, sequence = charge, 0
         for lot in self.lots.get(wallet_id.int, ()):
             if not left:
@@ -215,14 +235,21 @@ class Books:
             changes["transfers"] = list(self._transfers)
         return changes
 
-    def _reserve(self, wallet_id: UUID, key_id: UUID | None, month: date, amount: int) -> None:
-        wallet = self.wallets[wallet_id.int]
+    def _metered(self, hold: HoldState | HoldRow) -> list[MeterState]:
+        """All meters that a hold counts on: its key's, its member's, its organization's."""
+        meters = [self.meter(hold.key_id, hold.month)] if hold.key_id is not None else []
+        for scope_id in hold.meter_ids or ():
+            scope = "workspace" if scope_id == hold.wallet_id else "member"
+            meters.append(self.meter(scope_id, hold.month, scope))
+        return meters
+
+    def _reserve(self, hold: HoldState | HoldRow, amount: int) -> None:
+        wallet = self.wallets[hold.wallet_id.int]
         wallet.held += amount
-        self._changed["wallets"][wallet_id.int] = wallet
-        if key_id is not None:
-            meter = self.meter(key_id, month)
+        self._changed["wallets"][hold.wallet_id.int] = wallet
+        for meter in self._metered(hold):
             meter.held += amount
-            self._changed["meters"][(key_id.int, month)] = meter
+            self._changed["meters"][(meter.id.int, meter.month)] = meter
 
     def _resolve(self, hold: HoldState, state: str, charged: int | None) -> None:
         hold.state, hold.charged, hold.resolved_at = state, charged, self.now

@@ -9,6 +9,7 @@ from typing import Final
 from uuid import UUID
 
 from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
@@ -163,10 +164,15 @@ class Transfer(models.Model):
 
 
 class SpendMeter(models.Model):
-    """What a key (later also a member, an organization) spent and holds in one calendar month, UTC."""
+    """What a key, a member of an organization or an organization spent and holds in one calendar month, UTC.
+
+    ``scope_id`` is the id of the key, of the membership, or of the workspace.
+    """
 
     class Scope(models.TextChoices):
         KEY = "key", _("Key")
+        MEMBER = "member", _("Member")
+        WORKSPACE = "workspace", _("Organization")
 
     pk = models.CompositePrimaryKey("scope", "scope_id", "month")
     scope = models.CharField(max_length=12, choices=Scope.choices)
@@ -174,6 +180,8 @@ class SpendMeter(models.Model):
     month = models.DateField()
     spent_microcredits = models.BigIntegerField(default=0)
     held_microcredits = models.BigIntegerField(default=0)
+    #: When a call was first refused because of the limit while nothing of the meter was in flight.
+    reached_at = models.DateTimeField(null=True)
 
     class Meta:
         constraints = [
@@ -236,6 +244,8 @@ class Hold(models.Model):
     price_id = models.UUIDField(null=True)
     created_at = models.DateTimeField()
     resolved_at = models.DateTimeField(null=True)
+    #: The meters of the member and of the organization that the call counts for; NULL for a personal call.
+    meter_ids = ArrayField(models.UUIDField(), null=True)
 
     class Meta:
         indexes = [

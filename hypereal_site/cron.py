@@ -20,6 +20,7 @@ from django.db import close_old_connections, connection
 from billing import auto, emails, expiry, reversals, stripe_events, topups
 from core import clock
 from idempotency.models import StoredAnswer
+from limits import watch
 from usage import sweep, verify
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ def entries() -> Sequence[Entry]:
     """The time table."""
     return (
         Entry("holds of dead processes", settings.SWEEP_SECONDS, sweep.sweep),
+        Entry("limits and low balances", 10.0, watch.watch),
         Entry("open top-ups", 60.0, lambda: topups.sweep(clock.now())),
         Entry("automatic top-ups", 5.0, lambda: auto.sweep(clock.now())),
         Entry("mails about automatic top-ups", 60.0, emails.sweep_auto_topups),

@@ -52,6 +52,7 @@ INSTALLED_APPS = [
     "idempotency",
     "billing",
     "vouchers",
+    "limits",
     "usage",
     "statements",
     "gateway",

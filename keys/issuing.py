@@ -96,6 +96,17 @@ def change(key: ApiKey, *, actor: audit.Actor, enabled: bool | None = None, **fi
     return fresh
 
 
+def disable_at_limit(key: ApiKey) -> bool:
+    """Disable a key that reached its monthly limit and is to stop there. Whether it was enabled until now."""
+    with transaction.atomic():
+        fresh = _locked(key)
+        if not fresh.enabled or not fresh.auto_disable:
+            return False
+        _write(fresh, {"enabled": False, "disabled_reason": ApiKey.DisabledReason.SPENDING_LIMIT})
+        _record(fresh, "api_key.disable", audit.SYSTEM, {"reason": ApiKey.DisabledReason.SPENDING_LIMIT})
+    return True
+
+
 def delete(key: ApiKey, *, actor: audit.Actor) -> None:
     """End the key for good. Its row stays, since log and ledger name it."""
     with transaction.atomic():

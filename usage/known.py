@@ -159,9 +159,12 @@ class Known:
         for key in keys:
             if entry := self._entries.get(owners[key.id.int]):
                 entry.keys[key.id.int] = key
-        for (key_id, month), meter in books.meters.items():
-            if key_id in owners and (entry := self._entries.get(owners[key_id])):
-                entry.meters[(key_id, month)] = meter
+                owners |= {above.id.int: owners[key.id.int] for above in key.above}
+        for hold in books.holds.values():
+            owners |= {scope_id.int: hold.wallet_id.int for scope_id in hold.meter_ids or ()}
+        for (scope_id, month), meter in books.meters.items():
+            if scope_id in owners and (entry := self._entries.get(owners[scope_id])):
+                entry.meters[(scope_id, month)] = meter
 
     def _note_holds(self, books: Books) -> None:
         """Only pending ones: nothing is decided over the others, and they would pile up."""
@@ -174,7 +177,15 @@ class Known:
         for row in books.placed:
             if entry := self._entries.get(row.wallet_id.int):
                 entry.holds[row.id.int] = HoldState(
-                    row.id, row.wallet_id, row.state, row.amount_microcredits, None, row.key_id, row.month, None
+                    row.id,
+                    row.wallet_id,
+                    row.state,
+                    row.amount_microcredits,
+                    None,
+                    row.key_id,
+                    row.month,
+                    None,
+                    row.meter_ids,
                 )
 
 
@@ -194,14 +205,21 @@ def _gather(
         return False
     if isinstance(item, Admit) and item.claim is not None:
         return False  # what an Idempotency-Key was used for stands in the database alone
+    month = hold.month if hold is not None else entry.month
+    if hold is not None and hold.key_id != item.key_id:
+        return False
+    counted = [(item.key_id.int, month)]
+    if hold is not None and hold.meter_ids:
+        counted += [(scope_id.int, month) for scope_id in hold.meter_ids]
     if isinstance(item, Admit | Extend):
         key = entry.keys.get(item.key_id.int)
         if key is None:
             return False
         keys[key.id.int] = key
-    month = hold.month if hold is not None else entry.month
-    meter = entry.meters.get((item.key_id.int, month))
-    if meter is None or (hold is not None and hold.key_id != item.key_id):
-        return False
-    meters[(item.key_id.int, month)] = meter
+        counted += [(above.id.int, month) for above in key.above]
+    for name in counted:
+        meter = entry.meters.get(name)
+        if meter is None:
+            return False
+        meters[name] = meter
     return True

@@ -10,14 +10,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import msgspec
 from django.db import connection, transaction
 
-from billing.books import NOW, Books, HoldRow, Moment, Shortfall
+from billing.books import NOW, Books, HoldRow, Limited, Moment, Shortfall
 from core import clock, errors, money
 from usage import rows
 from usage.doors import CursorDoor, LoggedRow
@@ -160,12 +160,14 @@ def _admit(batch: _Batch, item: Admit) -> Result:
         return Admitted(item.hold_id, wallet.available)
     if item.claim is not None and (earlier := _stored_result(batch, item, item.claim)):
         return earlier
-    meter = books.meter(item.key_id, books.month)
     least = item.min_balance_microcredits
-    shortfall = books.shortfall(wallet, meter, item.amount_microcredits, limit=key.limit, least=least)
-    if shortfall is Shortfall.OVER_LIMIT:
-        return Refused(functools.partial(_over_limit, key.limit or 0, meter.spent, meter.held))
-    if shortfall is not None:
+    shortfall = books.shortfall(wallet, item.amount_microcredits, least=least)
+    if shortfall is None:
+        over = books.over_limit(_limits(books, key, books.month), item.amount_microcredits)
+        if over is not None:
+            meter, limit = over
+            return Refused(functools.partial(_over_limit, meter.scope, limit, meter.spent, meter.held))
+    else:
         required = max(item.amount_microcredits, least) if shortfall is Shortfall.BALANCE_TOO_LOW else None
         return Refused(
             functools.partial(_too_little, required or item.amount_microcredits, max(wallet.available, 0), least)
@@ -183,11 +185,18 @@ def _admit(batch: _Batch, item: Admit) -> Result:
         model=item.model,
         price_id=item.price_id,
         created_at=books.now,
+        meter_ids=[above.id for above in key.above] or None,
     )
     books.place(row)
     if item.claim is not None:
         _claim(batch, item, item.claim)
     return Admitted(item.hold_id, wallet.available)
+
+
+def _limits(books: Books, key: Key, month: date) -> list[Limited]:
+    """The meters that a key's call counts on, with their limits."""
+    own: Limited = (books.meter(key.id, month), key.limit)
+    return [own, *((books.meter(above.id, month, above.scope), above.limit) for above in key.above)]
 
 
 def _claim(batch: _Batch, item: Admit, claim: Claim) -> None:
@@ -229,8 +238,9 @@ def _extend(batch: _Batch, item: Extend) -> Result:
     more = item.amount_microcredits - hold.amount
     if more <= 0:
         return Extended(True)
-    wallet, meter = books.wallets[hold.wallet_id.int], books.meter(item.key_id, hold.month)
-    if books.shortfall(wallet, meter, more, limit=key.limit) is not None:
+    if books.shortfall(books.wallets[hold.wallet_id.int], more) is not None:
+        return Extended(False)
+    if books.over_limit(_limits(books, key, hold.month), more) is not None:
         return Extended(False)
     books.extend(hold, item.amount_microcredits)
     return Extended(True)
@@ -251,8 +261,11 @@ def _settle(batch: _Batch, item: Settle) -> Generator[UUID, LoggedRow | None, Re
             return batch.late[log_id]
         if earlier := (yield log_id):
             return Settled(earlier[0], earlier[1], True)
-        month = books.month if hold is None else hold.month
-        books.charge(item.workspace_id, item.key_id, month, reference=item.hold_id, charge=item.charge_microcredits)
+        if hold is not None:
+            books.charge_for(hold, item.charge_microcredits)
+        else:
+            meters = [books.meter(item.key_id, books.month)]
+            books.charge(item.workspace_id, meters, reference=item.hold_id, charge=item.charge_microcredits)
         row.late = late = True
         batch.late[log_id] = Settled(item.charge_microcredits, batch.at, True)
         _log(batch, row, log_id)
@@ -312,11 +325,15 @@ def _too_little(required: int, available: int, least: int) -> errors.ProductErro
     )
 
 
-def _over_limit(limit: int, spent: int, held: int) -> errors.ProductError:
+_WHOSE = {"key": "This API key's", "member": "Your", "workspace": "Your organization's"}
+
+
+def _over_limit(scope: str, limit: int, spent: int, held: int) -> errors.ProductError:
     return errors.SpendingLimitExceeded(
-        f"This API key's monthly spending limit of {money.credits(limit)} credits does not allow this call: "
+        f"{_WHOSE[scope]} monthly spending limit of {money.credits(limit)} credits does not allow this call: "
         f"{money.credits(spent)} are spent and {money.credits(held)} are reserved by running calls.",
         extra={
+            "limit_of": "organization" if scope == "workspace" else scope,
             "spending_limit_credits": money.credits_json(limit),
             "spent_credits": money.credits_json(spent),
             "held_credits": money.credits_json(held),

@@ -12,14 +12,23 @@ import msgspec
 from billing.books import NOW, HoldState, LotState, MeterState, Moment, WalletState
 
 
+class Above(msgspec.Struct):
+    """Whom a key's calls count for besides it: its member, its organization. ``limit`` in microcredits a month."""
+
+    scope: str
+    id: UUID
+    limit: int | None
+
+
 class Key(msgspec.Struct):
-    """What admission asks of a key. ``good``: it may be used at this moment."""
+    """What admission asks of a key. ``good``: it may be used at this moment. A personal key has nobody ``above`` it."""
 
     id: UUID
     name: str
     created_by_id: UUID | None
     limit: int | None
     good: bool
+    above: list[Above] = []
 
 
 class Stored(msgspec.Struct):

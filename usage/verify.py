@@ -161,6 +161,25 @@ CHECKS: tuple[Check, ...] = (
            OR COALESCE(m.held_microcredits, 0) <> COALESCE(h.held, 0)""",
     ),
     Check(
+        "meters above keys",
+        "a member's or organization's month is what its holds were charged, and holds what they reserve",
+        """WITH counted AS (
+          SELECT h.id, h.month, h.state, h.amount_microcredits, h.charged_microcredits, unnest(h.meter_ids) AS scope_id
+          FROM billing_hold h WHERE h.meter_ids IS NOT NULL),
+        sums AS (
+          SELECT scope_id, month, sum(spent) AS spent, sum(held) AS held FROM (
+            SELECT scope_id, month, CASE WHEN state = 'posted' THEN charged_microcredits ELSE 0 END AS spent,
+                   CASE WHEN state = 'pending' THEN amount_microcredits ELSE 0 END AS held FROM counted
+            UNION ALL
+            SELECT c.scope_id, c.month, l.charged_microcredits, 0 FROM counted c
+            JOIN usage_requestlog l ON l.request_id = c.id AND l.late) x GROUP BY scope_id, month)
+        SELECT COALESCE(m.scope_id, s.scope_id), COALESCE(m.month, s.month)
+        FROM (SELECT * FROM billing_spendmeter WHERE scope <> 'key') m
+        FULL JOIN sums s ON s.scope_id = m.scope_id AND s.month = m.month
+        WHERE COALESCE(m.spent_microcredits, 0) <> COALESCE(s.spent, 0)
+           OR COALESCE(m.held_microcredits, 0) <> COALESCE(s.held, 0)""",
+    ),
+    Check(
         "rollups",
         "the sums that pages show are the sums of the log",
         f"""SELECT COALESCE(r.workspace_id, l.workspace_id), COALESCE(r.day, l.day), COALESCE(r.model, l.model)

@@ -144,7 +144,8 @@ def test_a_keys_month_is_not_overspent_by_what_runs_beside(payer: Payer) -> None
     results = batch(first, second)
     error = refusal(results[1])
     assert isinstance(error, errors.SpendingLimitExceeded)
-    assert error.extra == {"spending_limit_credits": 100, "spent_credits": 0, "held_credits": 60}
+    expected = {"limit_of": "key", "spending_limit_credits": 100, "spent_credits": 0, "held_credits": 60}
+    assert error.extra == expected
     apply_now(payer.settle(first, 100 * CREDIT))
     assert isinstance(refusal(apply_now(payer.admit(0))), errors.SpendingLimitExceeded)
     payer.limit(None)

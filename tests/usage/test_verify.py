@@ -11,6 +11,7 @@ from django.core.management import call_command
 from django.db import connection
 
 from billing.models import CreditLot, Hold, SpendMeter, Wallet
+from core import clock, ids
 from tests.support.money import Payer, new_payer
 from usage import verify
 from usage.metering import apply_now
@@ -52,6 +53,9 @@ DAMAGE: dict[str, Callable[[], object]] = {
     "lots": lambda: CreditLot.objects.update(remaining_microcredits=1),
     "lot": lambda: CreditLot.objects.update(remaining_microcredits=1_000),
     "meters": lambda: SpendMeter.objects.update(spent_microcredits=71),
+    "meters above keys": lambda: SpendMeter.objects.create(
+        scope="member", scope_id=ids.uuid7(), month=clock.month_of(clock.now()), spent_microcredits=1
+    ),
     "rollups": lambda: Rollup.objects.filter(status=200).update(requests=2),
     "holds": lambda: Hold.objects.filter(state="posted").update(charged_microcredits=69),
     "calls": sql("UPDATE usage_requestlog SET charged_microcredits = 71 WHERE charged_microcredits = 70"),

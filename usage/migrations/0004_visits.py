@@ -8,8 +8,11 @@ from django.db import migrations
 # `hypereal_calls_read` is as before, but takes the facts of keys from where the short way takes them too, and tells each
 # wallet's version and the transaction's own, which will be the version of what it writes. Like `hypereal_calls_write`
 # it takes its argument apart once: looking into JSON member by member was a sixth of PostgreSQL's share of a call.
+#
+# An organization's call counts on three meters: its key's, its maker's as a member, the organization's. Their limits are
+# facts of the key, asked with it.
 KEYS = """
-CREATE FUNCTION hypereal_keys_read(p_ids uuid[], p_now timestamptz) RETURNS json LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION hypereal_keys_read(p_ids uuid[], p_now timestamptz) RETURNS json LANGUAGE plpgsql AS $$
 DECLARE
   v_keys json;
 BEGIN
@@ -17,10 +20,16 @@ BEGIN
     SELECT k.id, k.name, k.created_by_id, k.spending_limit_microcredits AS limit,
            k.enabled AND k.deleted_at IS NULL AND w.active
              AND (k.expires_at IS NULL OR k.expires_at > p_now)
-             AND (k.created_by_id IS NULL OR EXISTS (
-                   SELECT 1 FROM orgs_membership m JOIN accounts_user u ON u.id = m.user_id AND u.is_active
-                   WHERE m.workspace_id = k.workspace_id AND m.user_id = k.created_by_id)) AS good
+             AND (k.created_by_id IS NULL OR (m.id IS NOT NULL AND u.is_active)) AS good,
+           CASE WHEN w.kind = 'organization' THEN (
+             SELECT json_agg(json_build_object('scope', a.scope, 'id', a.id, 'limit', l.amount_microcredits)
+                             ORDER BY a.scope)
+             FROM (VALUES ('member', m.id), ('workspace', w.id)) AS a(scope, id)
+             LEFT JOIN limits_spendinglimit l ON l.scope = a.scope AND l.scope_id = a.id
+             WHERE a.id IS NOT NULL) ELSE '[]' END AS above
     FROM keys_apikey k JOIN orgs_workspace w ON w.id = k.workspace_id
+    LEFT JOIN orgs_membership m ON m.workspace_id = k.workspace_id AND m.user_id = k.created_by_id
+    LEFT JOIN accounts_user u ON u.id = k.created_by_id
     WHERE k.id = ANY(p_ids) ORDER BY k.id) x;
   RETURN COALESCE(v_keys, '[]');
 END $$;
@@ -34,6 +43,7 @@ DECLARE
   v_p record;
   v_now timestamptz;
   v_month date;
+  v_scopes uuid[];
   v_wallets json;
   v_lots json;
   v_holds json;
@@ -55,17 +65,21 @@ BEGIN
     ORDER BY expires_at NULLS LAST, (kind = 'paid'), id) x;
   SELECT json_agg(x) INTO v_holds FROM (
     SELECT id, wallet_id, state, amount_microcredits AS amount, charged_microcredits AS charged, key_id, month,
-           resolved_at
+           resolved_at, meter_ids
     FROM billing_hold WHERE id = ANY(v_p.holds)) x;
-  SELECT json_agg(x) INTO v_meters FROM (
-    SELECT scope_id AS key_id, month, spent_microcredits AS spent, held_microcredits AS held FROM billing_spendmeter
-    WHERE scope = 'key' AND scope_id = ANY(v_p.keys)
-      AND (month = v_month OR (scope_id, month) IN (
-            SELECT key_id, month FROM billing_hold WHERE id = ANY(v_p.holds)))) x;
   -- Is the key still good? Asked again in the transaction that takes the money: a cache may be seconds old.
   IF v_p.asking THEN
     v_keys := hypereal_keys_read(v_p.keys, v_now);
   END IF;
+  v_scopes := v_p.keys
+    || ARRAY(SELECT unnest(meter_ids) FROM billing_hold WHERE id = ANY(v_p.holds))
+    || ARRAY(SELECT (a->>'id')::uuid FROM json_array_elements(v_keys) k, json_array_elements(k->'above') a);
+  SELECT json_agg(x) INTO v_meters FROM (
+    SELECT scope_id AS id, month, scope, spent_microcredits AS spent, held_microcredits AS held,
+           reached_at IS NOT NULL AS reached
+    FROM billing_spendmeter
+    WHERE scope IN ('key', 'member', 'workspace') AND scope_id = ANY(v_scopes)
+      AND (month = v_month OR month IN (SELECT month FROM billing_hold WHERE id = ANY(v_p.holds)))) x;
   IF v_p.claims IS NOT NULL THEN
     SELECT json_agg(x) INTO v_stored FROM (
       SELECT s.scope_id, encode(s.key_hash, 'hex') AS key_hash, encode(s.request_hash, 'hex') AS request_hash,
@@ -101,11 +115,12 @@ BEGIN
     FROM json_to_recordset(v_p.lots) AS v(id uuid, remaining bigint) WHERE l.id = v.id;
   END IF;
   IF v_p.meters IS NOT NULL THEN
-    INSERT INTO billing_spendmeter (scope, scope_id, month, spent_microcredits, held_microcredits)
-    SELECT 'key', v.key_id, v.month, v.spent, v.held
-    FROM json_to_recordset(v_p.meters) AS v(key_id uuid, month date, spent bigint, held bigint)
+    INSERT INTO billing_spendmeter AS m (scope, scope_id, month, spent_microcredits, held_microcredits, reached_at)
+    SELECT v.scope, v.id, v.month, v.spent, v.held, CASE WHEN v.reached THEN now() END
+    FROM json_to_recordset(v_p.meters) AS v(id uuid, month date, scope text, spent bigint, held bigint, reached boolean)
     ON CONFLICT (scope, scope_id, month) DO UPDATE
-    SET spent_microcredits = EXCLUDED.spent_microcredits, held_microcredits = EXCLUDED.held_microcredits;
+    SET spent_microcredits = EXCLUDED.spent_microcredits, held_microcredits = EXCLUDED.held_microcredits,
+        reached_at = COALESCE(m.reached_at, EXCLUDED.reached_at);
   END IF;
   IF v_p.placed IS NOT NULL THEN
     INSERT INTO billing_hold SELECT * FROM json_populate_recordset(NULL::billing_hold, v_p.placed);
@@ -169,7 +184,7 @@ END $$;
 """
 
 APPLY = """
-CREATE FUNCTION hypereal_calls_apply(p json) RETURNS text LANGUAGE plpgsql
+CREATE OR REPLACE FUNCTION hypereal_calls_apply(p json) RETURNS text LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET jit = off
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
@@ -203,7 +218,7 @@ END $$;
 
 
 class Migration(migrations.Migration):
-    dependencies = [("usage", "0003_attempts")]
+    dependencies = [("usage", "0003_attempts"), ("billing", "0005_limits"), ("limits", "0001_initial")]
     operations = [
         migrations.RunSQL(KEYS, "DROP FUNCTION hypereal_keys_read(uuid[], timestamptz)"),
         migrations.RunSQL(READ, migrations.RunSQL.noop),

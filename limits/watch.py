@@ -1,0 +1,179 @@
+"""Tells people how far limits are used and that a balance runs low, and disables keys that are to stop at theirs.
+
+A sweep, run every few seconds: calls are refused by the neck itself, whether or not this runs. A notice is written in
+the transaction that sends its mails, so that each is sent once a month; a mail server that is down leaves it to the
+next sweep.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.urls import reverse
+
+from accounts import emails
+from accounts.models import User
+from billing.models import SpendMeter, Wallet
+from core import clock, errors, money
+from keys import issuing
+from keys.models import ApiKey
+from limits.models import LimitNotice, LowBalance
+from orgs.models import Membership, Workspace
+from orgs.permissions import Permission, allows
+
+log = logging.getLogger(__name__)
+
+Scope = SpendMeter.Scope
+
+ALMOST, REACHED = 80, 100
+#: Notices in one sweep at most; the others come with the next.
+MOST = 200
+
+# A limit is reached by what was settled, or by a refusal while nothing was in flight: holds that never become charges
+# must not keep the notice from ever coming.
+_DUE = """
+SELECT m.scope, m.scope_id, m.month, m.spent_microcredits, l.amount, l.workspace_id,
+       m.spent_microcredits >= l.amount OR m.reached_at IS NOT NULL AS reached
+FROM billing_spendmeter m JOIN (
+  SELECT 'key' AS scope, id AS scope_id, spending_limit_microcredits AS amount, workspace_id FROM keys_apikey
+  WHERE spending_limit_microcredits IS NOT NULL AND deleted_at IS NULL
+  UNION ALL SELECT scope, scope_id, amount_microcredits, workspace_id FROM limits_spendinglimit) l
+  ON l.scope = m.scope AND l.scope_id = m.scope_id
+LEFT JOIN limits_limitnotice full_notice ON full_notice.scope = m.scope AND full_notice.scope_id = m.scope_id
+  AND full_notice.month = m.month AND full_notice.percent = 100
+LEFT JOIN limits_limitnotice early_notice ON early_notice.scope = m.scope AND early_notice.scope_id = m.scope_id
+  AND early_notice.month = m.month AND early_notice.percent = 80
+WHERE m.month = %(month)s AND full_notice.id IS NULL AND (
+  m.spent_microcredits >= l.amount OR m.reached_at IS NOT NULL
+  OR (early_notice.id IS NULL AND m.spent_microcredits * 100 >= l.amount * 80))
+LIMIT %(most)s"""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A limit of which so much is used that somebody has to be told. Microcredits."""
+
+    scope: str
+    scope_id: UUID
+    month: date
+    spent: int
+    limit: int
+    workspace_id: UUID
+    reached: bool
+
+    @property
+    def percent(self) -> int:
+        """Which of the two notices it is."""
+        return REACHED if self.reached else ALMOST
+
+
+def watch(now: datetime | None = None) -> int:
+    """Look at this month's meters and at balances once; returns how many notices were sent."""
+    told = 0
+    month = clock.month_of(now or clock.now())
+    with connection.cursor() as cursor:
+        cursor.execute(_DUE, {"month": month, "most": MOST})
+        due = [Due(*row) for row in cursor.fetchall()]
+    for each in due:
+        try:
+            told += _tell(each)
+        except OSError:
+            log.exception("a notice about a limit waits")
+    return told + _watch_balances()
+
+
+@transaction.atomic
+def _tell(due: Due) -> bool:
+    """Disable, write down and mail, all or nothing. False where somebody else just did."""
+    _, new = LimitNotice.objects.get_or_create(
+        scope=due.scope, scope_id=due.scope_id, month=due.month, percent=due.percent
+    )
+    if not new:
+        return False
+    key = ApiKey.objects.filter(pk=due.scope_id, deleted_at=None).first() if due.scope == Scope.KEY else None
+    disabled = key is not None and due.reached and _disable(key)
+    workspace = Workspace.objects.get(pk=due.workspace_id)
+    member = _member(due)
+    context = {
+        "workspace": workspace,
+        "scope": due.scope,
+        "whose": key.name if key is not None else member.email if member is not None else workspace.name,
+        "percent": due.percent,
+        "spent": money.credits(due.spent),
+        "limit": money.credits(due.limit),
+        "disabled": disabled,
+        "page_url": settings.SITE_URL + reverse("console:keys" if due.scope == Scope.KEY else "console:limits"),
+    }
+    concerned = key.created_by_id if key is not None else member.pk if member is not None else None
+    _mail("limit_notice", context, _people(workspace, concerned))
+    return True
+
+
+def _disable(key: ApiKey) -> bool:
+    try:
+        return issuing.disable_at_limit(key)
+    except errors.NotFound:  # deleted this very moment
+        return False
+
+
+def _member(due: Due) -> User | None:
+    if due.scope != Scope.MEMBER:
+        return None
+    membership = Membership.objects.select_related("user").filter(pk=due.scope_id).first()
+    return membership.user if membership is not None else None
+
+
+def _people(workspace: Workspace, concerned: UUID | None) -> list[User]:
+    """Whoever the limit is about, and all who may change it."""
+    rows = Membership.objects.filter(workspace=workspace, user__is_active=True).select_related("user")
+    return [row.user for row in rows if row.user_id == concerned or allows(row.role, Permission.BILLING_WRITE)]
+
+
+def _mail(name: str, context: dict[str, Any], people: Iterable[User]) -> None:
+    for person in people:
+        emails.message(name, context, to=person.email).send()
+
+
+def _watch_balances() -> int:
+    """Warn once when a balance falls below what was asked for, and be ready again when it is back above."""
+    wallets = Wallet.objects.filter(workspace__low_balance__isnull=False, workspace__active=True)
+    told = 0
+    for wallet_id, balance, below, warned in wallets.values_list(
+        "pk", "balance_microcredits", "workspace__low_balance__below_microcredits", "workspace__low_balance__warned"
+    )[: MOST * 50]:
+        if (balance < below) == warned:
+            continue
+        try:
+            told += _warn(wallet_id) if balance < below else _rearm(wallet_id)
+        except OSError:
+            log.exception("a warning about a balance waits")
+    return told
+
+
+@transaction.atomic
+def _warn(workspace_id: UUID) -> int:
+    row = LowBalance.objects.select_for_update(skip_locked=True).filter(pk=workspace_id, warned=False).first()
+    wallet = Wallet.objects.select_related("workspace").get(pk=workspace_id)
+    if row is None or wallet.balance_microcredits >= row.below_microcredits:
+        return 0
+    LowBalance.objects.filter(pk=workspace_id).update(warned=True)
+    context = {
+        "workspace": wallet.workspace,
+        "balance": money.credits(wallet.balance_microcredits),
+        "below": money.credits(row.below_microcredits),
+        "page_url": settings.SITE_URL + reverse("billing:overview"),
+    }
+    _mail("low_balance", context, _people(wallet.workspace, None))
+    return 1
+
+
+def _rearm(workspace_id: UUID) -> int:
+    LowBalance.objects.filter(pk=workspace_id).update(warned=False)
+    return 0
