@@ -207,7 +207,8 @@ def start_topup(request: HttpRequest, body: NewTopUp, chosen: Query[Chosen]) -> 
 @router.get("/topups/{topup_id}", auth=access.member(), response=TopUpOut, by_alias=True, summary="One top-up")
 def get_topup(request: HttpRequest, topup_id: str) -> dict[str, Any]:
     """Asked of the payment provider where it is still open."""
-    topup = TopUp.objects.filter(pk=ids.parse(topup_id)).first()
+    identifier = ids.parse(topup_id)
+    topup = TopUp.objects.filter(pk=identifier).first() if identifier else None
     if topup is None:
         access.not_found()
     access.in_workspace(access.signed_in(request), topup.wallet_id).require(Permission.BILLING_READ)

@@ -9,7 +9,7 @@ twice.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -309,6 +309,6 @@ def _capped(rule: AutoTopUp, now: datetime) -> None:
     _record("auto_topup.cap", rule.pk, audit.SYSTEM, {"monthly_cap_cents": rule.monthly_cap_cents})
 
 
-def _record(action: str, wallet_id: UUID, actor: audit.Actor, details: dict[str, object]) -> None:
+def _record(action: str, wallet_id: UUID, actor: audit.Actor, details: Mapping[str, object]) -> None:
     target = audit.Target("auto_topup", wallet_id)
     audit.record(action, actor=actor, target=target, workspace_id=wallet_id, details=details)

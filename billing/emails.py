@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
@@ -46,7 +47,7 @@ def sweep_auto_topups(*, most: int = 100) -> int:
 
 
 @transaction.atomic
-def _tell_of_auto_topup(wallet_id: object) -> bool:
+def _tell_of_auto_topup(wallet_id: UUID) -> bool:
     locked = AutoTopUp.objects.select_for_update(of=("self",), skip_locked=True)
     rule = locked.select_related("wallet__workspace", "enabled_by").filter(pk=wallet_id).exclude(mail_due="").first()
     if rule is None:

@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from django import forms
 from django.conf import settings
-from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from billing import topups
@@ -75,7 +74,7 @@ class TopUpForm(forms.Form):
             values["amount_cents"] = cents
 
 
-def _dollars(label: Promise) -> forms.DecimalField:
+def _dollars(label: Any) -> forms.DecimalField:
     return forms.DecimalField(
         label=label,
         decimal_places=2,

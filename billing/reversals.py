@@ -125,6 +125,7 @@ def send(reversal_id: UUID) -> Reversal:
         reversal = Reversal.objects.select_for_update(of=("self",)).select_related("topup").get(pk=reversal_id)
         if reversal.state != State.REQUESTED:
             return reversal
+        refusal: stripe_api.StripeFailed | None = None
         payment_id = reversal.topup.stripe_payment_intent_id
         known = [one for one in stripe_payments.refunds_of(payment_id) if one.reversal_id == reversal.pk]
         try:
@@ -136,7 +137,6 @@ def send(reversal_id: UUID) -> Reversal:
         else:
             faults.point("refund.sent")
             Reversal.objects.filter(pk=reversal.pk).update(stripe_id=found.id)
-            refusal = None
     if refusal is not None:
         _give_up(reversal_id)
         raise refusal
@@ -224,7 +224,7 @@ def _topup_of(payment_id: str) -> TopUp | None:
 def _row(topup: TopUp, kind: Kind, stripe_id: str, amount_cents: int, reason: str, ours: UUID | None) -> Reversal:
     """The reversal's row under the top-up's lock; a refund of ours is known by our id where Stripe's got lost."""
     mine = Reversal.objects.filter(topup=topup)
-    known = mine.filter(stripe_id=stripe_id).first() or mine.filter(pk=ours, stripe_id=None).first()
+    known = mine.filter(stripe_id=stripe_id).first() or (mine.filter(pk=ours, stripe_id=None).first() if ours else None)
     if known is not None:
         known.stripe_id = stripe_id
         known.amount_cents = amount_cents
@@ -382,7 +382,8 @@ def _look(reversal: Reversal) -> None:
 
 
 def _pause(reversal: Reversal) -> timedelta:
-    return min(FIRST_LOOK * 2 ** min(reversal.attempts, 12), LONGEST_PAUSE)
+    pause: timedelta = min(FIRST_LOOK * 2 ** min(reversal.attempts, 12), LONGEST_PAUSE)
+    return pause
 
 
 def total_cents(reversals: Iterable[Reversal]) -> int:

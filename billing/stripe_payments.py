@@ -12,7 +12,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import stripe
-from stripe.params import PaymentIntentCreateParams, RefundCreateParams
+from stripe.params import PaymentIntentCreateParams, PaymentIntentListParams, RefundCreateParams
 
 from billing import stripe_api
 from billing.stripe_api import TOPUP_KEY, ask, client, failure_code, id_in, id_of
@@ -171,12 +171,15 @@ def retrieve_payment(payment_id: str) -> Payment:
 
 def find_payment(customer_id: str, topup_id: UUID, since: datetime) -> Payment | None:
     """The customer's payment for that top-up, made since then; its newest attempt, None where there is none."""
-    created = {"gte": int(since.timestamp())}
+    wanted: PaymentIntentListParams = {
+        "customer": customer_id,
+        "created": {"gte": int(since.timestamp())},
+        "limit": _PAGE,
+        "expand": ["data.latest_charge"],
+    }
 
     def found() -> stripe.PaymentIntent | None:
-        page = client().v1.payment_intents.list(
-            {"customer": customer_id, "created": created, "limit": _PAGE, "expand": ["data.latest_charge"]}  # type: ignore[typeddict-item]
-        )
+        page = client().v1.payment_intents.list(wanted)
         return next((one for one in page.auto_paging_iter() if id_in(one.metadata, TOPUP_KEY) == topup_id), None)
 
     one = ask("look for a payment", found)

@@ -17,7 +17,7 @@ from django.conf import settings
 from django.contrib.sessions.models import Session
 from django.db import close_old_connections, connection
 
-from billing import auto, emails, expiry, reversals, stripe_events, topups
+from billing import auto, emails, expiry, reconcile, reversals, stripe_events, topups
 from core import clock
 from idempotency.models import StoredAnswer
 from limits import watch
@@ -65,6 +65,7 @@ def entries() -> Sequence[Entry]:
         Entry("expired credits", 60.0, lambda: expiry.sweep(clock.now())),
         Entry("payments nobody told of", 3_600.0, lambda: topups.heal(clock.now())),
         Entry("stored Stripe events", 30.0, lambda: stripe_events.sweep(clock.now())),
+        Entry("comparison with Stripe", 86_400.0, lambda: reconcile.nightly(clock.now())),
         Entry("old answers to idempotency keys", 3_600.0, _forget_answers),
         Entry("old sessions", 86_400.0, _forget_sessions),
         Entry("proof of the books", 86_400.0, _prove_books),

@@ -13,6 +13,8 @@ from datetime import date
 
 from django.db import connection, transaction
 
+from billing import proofs
+
 #: Wrong rows that a finding shows.
 EXAMPLES = 5
 
@@ -203,6 +205,7 @@ CHECKS: tuple[Check, ...] = (
         WHERE (c.transfers, c.amount_microcredits, c.log_rows, c.charged_microcredits)
           IS DISTINCT FROM (COALESCE(t.n, 0), COALESCE(t.total, 0), COALESCE(l.n, 0), COALESCE(l.total, 0))""",
     ),
+    *(Check(*proof) for proof in proofs.PROOFS),
 )
 
 _TOTALS = """

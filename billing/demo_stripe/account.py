@@ -199,7 +199,7 @@ class Account:
         return bool(due or old or slow)
 
     def _is_over(self, refund: Object) -> bool:
-        return refund["status"] == "pending" and refund["created"] + self._slow_seconds <= self._clock()
+        return bool(refund["status"] == "pending") and refund["created"] + self._slow_seconds <= self._clock()
 
     def _settle(self, intent_id: str, *, session: str, due: float, succeeds: bool) -> None:
         tables = self.store.tables

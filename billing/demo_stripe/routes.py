@@ -89,11 +89,6 @@ def _route(method: str, path: str, params: Any, handler: Handler, kind: str, *, 
     return Route(method, pattern, params, handler, kind, is_list)
 
 
-def _route(method: str, path: str, params: Any, handler: Handler, kind: str, *, is_list: bool = False) -> Route:
-    pattern = re.compile(path.replace("{id}", r"(?P<id>[A-Za-z0-9_]+)"))
-    return Route(method, pattern, params, handler, kind, is_list)
-
-
 def _readable(table: str, path: str, list_params: Any, one_params: Any, *filters: str) -> tuple[Route, Route]:
     """The list of a kind of object, and one of them."""
     kind = KINDS[table]

@@ -50,13 +50,14 @@ class Visits:
 
     def post(self, path: str, form: Mapping[str, str]) -> Visit:
         """Do what a page's form says, and go on. A second click ends where the first one did."""
+        answer: Visit | None = None
         with self.account.store.lock:
             if (match := _PAY.fullmatch(path)) and (session := self._tables.sessions.get(match[1])):
                 answer = self._pay(session, form.get("outcome", ""))
             elif (match := _RECEIPT.fullmatch(path)) and (charge := self._tables.charges.get(match[1])):
-                answer = self._dispute(charge, form.get("act", ""))
+                self._dispute(charge, form.get("act", ""))
             elif (match := _PORTAL.fullmatch(path)) and (portal := self._tables.portals.get(match[1])):
-                answer = self._remove(portal, form.get("card", ""))
+                self._remove(portal, form.get("card", ""))
             else:
                 return NOTHING
             self.account.store.save()
