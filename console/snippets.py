@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 CHAT_MODEL = "gpt-5.5"
 CODEX_MODEL = "gpt-5.3-codex"
 CLAUDE_MODEL = "claude-sonnet-4-6"
+GEMINI_MODEL = "gemini-3.5-fast"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,8 @@ class Snippet:
 def snippets(origin: str | None = None) -> list[Snippet]:
     """The setup of every client against ``origin`` (scheme and host), this site's own by default."""
     origin = (origin or settings.SITE_URL).rstrip("/")
-    return [_curl(origin), _python(origin), _node(origin), _claude_code(origin), _codex(origin), _cursor(origin)]
+    makers = (_curl, _python, _node, _claude_code, _codex, _gemini_cli, _cursor)
+    return [make(origin) for make in makers]
 
 
 def base_url(origin: str | None = None) -> str:
@@ -119,6 +121,25 @@ env_key = "HYPEREAL_API_KEY\"""",
         _(
             "Set HYPEREAL_API_KEY in the shell that starts codex. "
             "Its warning that it does not know the model does no harm."
+        ),
+    )
+
+
+def _gemini_cli(origin: str) -> Snippet:
+    return Snippet(
+        "gemini-cli",
+        "Gemini CLI",
+        _("Once, so that it takes the key from its variable; then start it with its address:"),
+        f"""mkdir -p ~/.gemini
+[ -e ~/.gemini/settings.json ] ||
+  echo '{{"security": {{"auth": {{"selectedType": "gemini-api-key"}}}}}}' > ~/.gemini/settings.json
+
+export GOOGLE_GEMINI_BASE_URL={origin}/api/v1/gemini
+export GEMINI_API_KEY=$HYPEREAL_API_KEY
+gemini -m {GEMINI_MODEL}""",
+        _(
+            "A settings.json that is there already stays as it is: add the member security to it. "
+            "Google's SDKs take the same base URL."
         ),
     )
 

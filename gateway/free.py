@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from catalog.entries import TargetEntry
+from core.errors import InvalidRequest
 from gateway import engine
 from gateway.adapters import Count, adapter_for
 from gateway.dialects.base import Call
@@ -21,16 +22,25 @@ async def count_tokens(request: GatewayRequest, call: Call) -> Answer:
     entry, chain = engine.resolve_chain(runtime, request.key, call)
     request.key.check_model(entry.slug)
 
+    counting = [target for target in chain if _way_to_count(call, target) is not None]
+    if not counting:
+        message = f"Nobody who serves {entry.slug} counts tokens without answering."
+        raise InvalidRequest(message, param="model", code="counting_not_offered")
+
     async def attempt(target: TargetEntry, timeouts: Timeouts) -> bytes:
-        adapter = adapter_for(call.spoken, target)
-        if adapter is None or adapter.count is None:
-            raise TargetUnusable("the target counts no tokens")
-        return await _count(request, call, target, adapter.count, timeouts)
+        way = _way_to_count(call, target)
+        assert way is not None
+        return await _count(request, call, target, way, timeouts)
 
     trail = Trail()
-    body = await runtime.failover.serve(chain, attempt, trail, request.caller_is_gone)
+    body = await runtime.failover.serve(counting, attempt, trail, request.caller_is_gone)
     assert trail.last is not None
     return Answer(200, body, engine.served_headers(entry, trail.last, trail))
+
+
+def _way_to_count(call: Call, target: TargetEntry) -> Count | None:
+    adapter = adapter_for(call.spoken, target)
+    return adapter.count if adapter is not None else None
 
 
 async def _count(request: GatewayRequest, call: Call, entry: TargetEntry, counting: Count, timeouts: Timeouts) -> bytes:

@@ -270,13 +270,14 @@ def test_keys_of_another_of_my_workspaces_are_not_on_this_page(client: Client, c
 def test_every_client_is_set_up_with_this_site_s_address(settings: Any) -> None:
     settings.SITE_URL = "https://gw.example"
     made = {snippet.id: snippet.code for snippet in snippets.snippets()}
-    assert set(made) == {"curl", "python", "node", "claude-code", "codex", "cursor"}
+    assert set(made) == {"curl", "python", "node", "claude-code", "codex", "gemini-cli", "cursor"}
     for name, address in {
         "curl": "https://gw.example/api/v1/chat/completions",
         "python": 'base_url="https://gw.example/api/v1"',
         "node": 'baseURL: "https://gw.example/api/v1"',
         "claude-code": "ANTHROPIC_BASE_URL=https://gw.example/api\n",
         "codex": 'base_url = "https://gw.example/api/v1"',
+        "gemini-cli": "GOOGLE_GEMINI_BASE_URL=https://gw.example/api/v1/gemini\n",
         "cursor": "https://gw.example/api/v1",
     }.items():
         assert address in made[name]
@@ -287,9 +288,12 @@ def test_snippets_are_right_in_their_languages() -> None:
     made = {snippet.id: snippet.code for snippet in snippets.snippets("https://gw.example")}
     compile(made["python"], "snippet", "exec")
     assert tomllib.loads(made["codex"])["model_providers"]["hypereal"]["env_key"] == "HYPEREAL_API_KEY"
+    written = made["gemini-cli"].split("echo '")[1].split("'")[0]
+    assert json.loads(written)["security"]["auth"]["selectedType"] == "gemini-api-key"
     body = made["curl"].split("-d '")[1].rstrip("'")
     assert json.loads(body)["messages"][0]["role"] == "user"
 
 
 def test_the_models_of_the_snippets_are_in_the_catalog() -> None:
-    assert {snippets.CHAT_MODEL, snippets.CODEX_MODEL, snippets.CLAUDE_MODEL} <= set(source.read().models)
+    named = {snippets.CHAT_MODEL, snippets.CODEX_MODEL, snippets.CLAUDE_MODEL, snippets.GEMINI_MODEL}
+    assert named <= set(source.read().models)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from catalog.pricing import Rates
+from tests.fakes import gemini
 from tests.fakes import messages as anthropic
 from tests.fakes import responses as openai_responses
 from tests.fakes import upstream as chat
@@ -73,7 +74,7 @@ class Format:
     def told_inside(self, reply: Reply) -> str:
         """The type of the error that ends a stream, once its shape has proved to be what clients understand."""
         last = json.loads(reply.body.rpartition(b"data: ")[2])
-        if self.kind == "chat":
+        if self.kind in ("chat", "gemini"):
             assert b"[DONE]" not in reply.body
             return str(last["error"]["type"])
         if self.kind == "messages":
@@ -91,6 +92,11 @@ def _openai_error(kind: str) -> dict[str, Any]:
 
 def _anthropic_error(kind: str) -> dict[str, Any]:
     return {"type": "error", "error": {"type": kind, "message": PRIVATE}}
+
+
+def _google_error(kind: str) -> dict[str, Any]:
+    """Without a code, which would tell more than the row of the table means to."""
+    return {"error": {"message": PRIVATE, "status": kind.upper()}}
 
 
 async def _embeds(talk: chat.Conversation) -> None:
@@ -137,4 +143,14 @@ EMBEDDINGS = Format(
     error=_openai_error,
     rates=_EMBEDDING_RATES,
 )
-FORMATS = (CHAT, MESSAGES, RESPONSES, EMBEDDINGS)
+GEMINI = Format(
+    kind="gemini",
+    path="/v1/gemini",
+    asked={"contents": [{"role": "user", "parts": [{"text": "Say hello"}]}]},
+    well=gemini.answers(counts=gemini.usage(INPUT, OUTPUT)),
+    error=_google_error,
+    error_event=lambda kind: gemini.event(_google_error(kind)),
+    half=(gemini.event(gemini.piece(gemini.text("sixteen letters!"))),),
+    adapter="gemini",
+)
+FORMATS = (CHAT, MESSAGES, RESPONSES, EMBEDDINGS, GEMINI)

@@ -299,7 +299,7 @@ def test_a_break_in_mid_stream_is_told_inside_and_what_came_is_billed(
 
 
 # ── behind a keep-alive ──────────────────────────────────────────────────────────────────────────────────────────────
-@pytest.mark.parametrize("spoken", [spoken for spoken in FORMATS if spoken.streams], ids=name_of)
+@pytest.mark.parametrize("spoken", [spoken for spoken in FORMATS if spoken.keepalive], ids=name_of)
 def test_behind_a_keep_alive_the_failure_is_told_inside(gateway: Gateway, spoken: Format) -> None:
     async def late(talk: Conversation) -> None:
         await talk.gone(1.0)

@@ -478,3 +478,14 @@ def test_a_caller_who_leaves_pays_for_what_came(gateway: Gateway) -> None:
     assert (row["client_disconnected"], row["estimated"], books.held) == (True, True, 0)
     assert 0 < books.charged < price_of(1000, 400)
     wait_for(lambda: not caller.books().held)
+
+
+def test_a_count_that_nobody_offers_is_refused(gateway: Gateway) -> None:
+    route = gateway.upstream.serve(chat.answers())
+    slug = served_by(gateway, route, endpoints=["gemini"], kind="chat", adapter="openai")
+    caller = gateway.caller()
+    for _ in range(8):  # nothing that would count against the target
+        reply = ask(caller, slug, "countTokens")
+        assert (reply.status, reply.error["param"]) == (400, "model")
+    assert ask(caller, slug).status == 200
+    assert route.calls == 1

@@ -76,7 +76,8 @@ def test_a_schema_and_a_picture_reach_the_provider(gateway: Gateway, sdk: genai.
     route = gateway.upstream.serve(fake.answers(fake.text('{"name": "Ürümqi", "country": "China"}')))
     config = types.GenerateContentConfig(response_mime_type="application/json", response_schema=City)
     picture = types.Part.from_bytes(data=b"\x89PNG", mime_type="image/png")
-    answer = sdk.models.generate_content(model=model(gateway, route), contents=[picture, "which?"], config=config)
+    said = types.Content(role="user", parts=[picture, types.Part.from_text(text="which?")])
+    answer = sdk.models.generate_content(model=model(gateway, route), contents=said, config=config)
     assert answer.parsed == City(name="Ürümqi", country="China")
     assert route.seen[0].body["contents"][0]["parts"][0]["inlineData"]["data"] == "iVBORw=="
 
