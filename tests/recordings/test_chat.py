@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jsonschema
+import openai
 import pytest
 import pytest_django
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from pydantic import BaseModel, ValidationError
 
+from tests.recordings import sdks
 from tests.support import replay
 from tests.support.gateway import Caller, Gateway
 from tests.support.http import Reply
@@ -179,6 +181,23 @@ def fits(exchange: Exchange, value: Any) -> bool:
     except (ValidationError, jsonschema.ValidationError):
         return False
     return True
+
+
+@pytest.mark.parametrize("exchange", cases(lambda exchange: exchange.status == 200))
+def test_the_official_library_reads_all_of_it(
+    gateway: Gateway, models: dict[tuple[str, str], str], exchange: Exchange
+) -> None:
+    caller, body = gateway.caller(), {**exchange.request, "model": models[exchange.id, "A"]}
+    if {"cut", "error_in_stream"} & set(exchange.tags):
+        with pytest.raises(openai.APIError, match=r"The stream broke off|overloaded"):
+            sdks.read(caller, "/chat/completions", body)
+        return
+    got = sdks.read(caller, "/chat/completions", body)
+    if exchange.is_stream:
+        sent = [value for value in values_of(exchange.body) if not is_error(value)]
+        assert without_usage(got) == without_usage(sent)
+    else:
+        assert got == [exchange.response["body"]]
 
 
 @pytest.mark.parametrize("price_list", PRICE_LISTS)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
+import anthropic
 import jsonschema
 import pytest
 import pytest_django
@@ -19,6 +21,7 @@ from anthropic.types.beta import BetaMessage, BetaRawMessageStreamEvent
 from pydantic import TypeAdapter, ValidationError
 
 from catalog import pricing
+from tests.recordings import sdks
 from tests.support import replay
 from tests.support.gateway import Caller, Gateway
 from tests.support.http import Reply
@@ -110,6 +113,25 @@ def test_answers(gateway: Gateway, models: dict[tuple[str, str], str], exchange:
         assert answer == exchange.response["body"]
         check_types(exchange, [exchange.response["body"]], [reply.json])
     ran.add((exchange.id, price_list))
+
+
+@pytest.mark.parametrize("exchange", cases(lambda exchange: exchange.status == 200))
+def test_the_official_library_reads_all_of_it(
+    gateway: Gateway, models: dict[tuple[str, str], str], exchange: Exchange
+) -> None:
+    caller, body = gateway.caller(credits=5000), {**exchange.request, "model": models[exchange.id, "A"]}
+    if "error_in_stream" in exchange.tags:
+        with pytest.raises(anthropic.APIStatusError, match="overloaded"):
+            sdks.read(caller, "/v1/messages?beta=true", body)
+        return
+    got = sdks.read(caller, "/v1/messages?beta=true", body)
+    told = [value.pop("hypereal") for value in got if "hypereal" in value]
+    assert [Decimal(str(own["credits"])) for own in told] == [Decimal(caller.settled_books().charged) / 1_000_000]
+    if exchange.is_stream:  # the library keeps pings to itself
+        sent = [data_of(event) for event in exchange.body.split(b"\n\n") if event.strip()]
+        assert got == [value for value in sent if value["type"] != "ping"]
+    else:
+        assert got == [exchange.response["body"]]
 
 
 def check_bill(exchange: Exchange, row: dict[str, Any], price_list: str) -> None:

@@ -15,6 +15,7 @@ import jsonschema
 import pytest
 import pytest_django
 
+from tests.recordings import sdks
 from tests.support import replay
 from tests.support.gateway import Caller, Gateway
 from tests.support.http import Reply
@@ -118,6 +119,16 @@ def fits(exchange: Exchange, reply: Reply) -> bool:
     schema = {"$ref": f"#/components/schemas/{name}", "components": replay.schemas()["components"]}
     validator = jsonschema.Draft202012Validator(schema)
     return all(validator.is_valid(value) for value in values)
+
+
+@pytest.mark.parametrize("exchange", cases(is_answer))
+def test_the_official_library_reads_all_of_it(
+    gateway: Gateway, models: dict[tuple[str, str], str], exchange: Exchange
+) -> None:
+    body = {**exchange.request, "model": models[exchange.id, "A"]}
+    body.pop("service_tier", None)
+    got = sdks.read(gateway.caller(), f"/{exchange.facts['endpoint']}", body)
+    assert got == (list(data_of(exchange.body)) if exchange.is_stream else [exchange.response["body"]])
 
 
 @pytest.mark.parametrize("exchange", cases(lambda exchange: is_answer(exchange) and exchange.is_stream))
