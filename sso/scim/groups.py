@@ -107,15 +107,15 @@ def _fill(row: ScimGroup, wanted: Group) -> None:
 def _set_members(row: ScimGroup, wanted: Group, actor: audit.Actor) -> None:
     """Exactly the members named. Raises InvalidValueException for anybody who is not in this directory."""
     named = {str(member.value or "").strip() for member in wanted.members or ()}
-    keys = {ids.parse(value) for value in named}
-    if None in keys or len(keys) > MOST_MEMBERS:
+    keys = {key for key in map(ids.parse, named) if key is not None}
+    if len(keys) < len(named) or len(keys) > MOST_MEMBERS:
         raise InvalidValueException(detail="A member's value is no id of a user, or there are too many.")
-    found = set(ScimUser.objects.filter(connection=row.connection, pk__in=keys).values_list("pk", flat=True))
-    if found != keys:
+    found = list(ScimUser.objects.filter(connection=row.connection, pk__in=keys))
+    if len(found) != len(keys):
         raise InvalidValueException(detail="A member is no user of this directory.")
     before = set(row.members.values_list("pk", flat=True))
     row.members.set(found)
-    people.sync_roles(row.connection, ScimUser.objects.filter(pk__in=before | found), actor=actor)
+    people.sync_roles(row.connection, ScimUser.objects.filter(pk__in=before | keys), actor=actor)
 
 
 def _record(action: str, row: ScimGroup, actor: audit.Actor, **details: Any) -> None:

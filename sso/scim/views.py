@@ -174,9 +174,8 @@ class Kind:
     def shown(self, row: Any, context: Context, call: Call, status: int = 200) -> HttpResponse:
         """One resource as an answer, with what the client wants to see of it."""
         made = self.keeper.resource(self.keeper.find(call.connection, str(row.pk)))
-        asked = ResponseParameters.__class_getitem__(self.model).model_validate(
-            _parameters(call, "attributes", "excludedAttributes")
-        )
+        shape: Any = ResponseParameters.__class_getitem__(self.model)
+        asked = shape.model_validate(_parameters(call, "attributes", "excludedAttributes"))
         body = made.model_dump(scim_ctx=context, response_parameters=asked)
         headers = {"Location": self.keeper.location(row.pk)} if status == 201 else {}
         return _json(body, status, **headers)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from allauth.account.models import EmailAddress
 from playwright.sync_api import expect
 
 from accounts.models import User
@@ -38,7 +39,7 @@ def reachable(lemonldap: LemonLdap, site: str, settings: Any) -> Iterator[None]:
     for person in User.objects.filter(email__endswith=f"@{provider.DOMAIN}"):
         person.email = f"{person.pk}@gone.example"
         person.save(update_fields=["email"])
-        person.emailaddress_set.all().delete()
+        EmailAddress.objects.filter(user=person).delete()
 
 
 @pytest.fixture

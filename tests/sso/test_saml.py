@@ -18,7 +18,7 @@ from events.models import AuditEvent
 from orgs.models import Membership
 from sso import addresses
 from sso.models import SsoConnection, SsoConsumed, SsoIdentity
-from sso.saml import sides
+from sso.saml import metadata, sides
 from tests import factories
 from tests.accounts.front_door import Browser, is_signed_in
 from tests.fakes import identity_provider as fake
@@ -109,7 +109,7 @@ def test_a_certificate_rolls_over(saml: SsoConnection) -> None:
     old, new = fake.IdentityProvider(), fake.IdentityProvider(keys=fake.pair("new"))
     assert saml_company.sign_in(Browser(), saml, new).status_code == 403
     both = fake.IdentityProvider(older=[new.keys])
-    sides.take(saml, saml_company.metadata.read(both.metadata().encode()))
+    sides.take(saml, metadata.read(both.metadata().encode()))
     saml.save()
     for provider in (old, new):
         browser = Browser()
