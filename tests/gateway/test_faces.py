@@ -29,6 +29,7 @@ def test_the_prefix_decides(path: str, gateway: bool) -> None:
 
 #: What takes a body and is free: nothing is generated there.
 FREE = {
+    "quote",
     "messages/count_tokens",
     *(f"gemini/{version}/models/<path:name>:countTokens" for version in GEMINI_VERSIONS),
 }
