@@ -5,18 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
+from uuid import UUID
 
+from django.conf import settings
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
+from django.utils.translation import gettext as _
 
 from accounts.models import User
-from core import clock, secrets
+from core import clock, errors, secrets
 from events import audit
 from sso import identifiers
 from sso.models import ScimToken, SsoConnection
+from sso.scim.resources import BASE_PATH
 
 PREFIX: Final = "scim_"
+MOST_TOKENS: Final = 5
 _RANDOM_CHARACTERS: Final = 40  # 238 bits
 _SHOWN_CHARACTERS: Final = 12
 _MOST_CHARACTERS: Final = 100
@@ -40,9 +45,15 @@ def issue(
     name: str = "",
     expires_at: datetime | None = None,
 ) -> Issued:
-    """A new token of the connection."""
+    """A new token of the connection. Raises Conflict where it has as many as it may have."""
     secret = PREFIX + identifiers.base62(_RANDOM_CHARACTERS)
     with transaction.atomic():
+        SsoConnection.objects.select_for_update(no_key=True, of=("self",)).get(pk=connection.pk)
+        if living(connection).count() >= MOST_TOKENS:
+            raise errors.Conflict(
+                _("A connection has at most %(most)d tokens. Revoke one first.") % {"most": MOST_TOKENS},
+                code="too_many_tokens",
+            )
         token = ScimToken.objects.create(
             connection=connection,
             name=name.strip()[:80],
@@ -53,6 +64,24 @@ def issue(
         )
         _record("scim_token.create", token, actor)
     return Issued(token, secret)
+
+
+def living(connection: SsoConnection) -> QuerySet[ScimToken]:
+    """The connection's tokens that were not revoked, the oldest first."""
+    return ScimToken.objects.filter(connection=connection, revoked_at=None).order_by("id")
+
+
+def find(connection: SsoConnection, identifier: UUID | None) -> ScimToken:
+    """One of them. Raises NotFound."""
+    token = living(connection).select_related("connection").filter(pk=identifier).first() if identifier else None
+    if token is None:
+        raise errors.NotFound(_("There is no such token."))
+    return token
+
+
+def base_url() -> str:
+    """Where a directory sends its requests to."""
+    return f"{settings.SITE_URL}{BASE_PATH}"
 
 
 def revoke(token: ScimToken, *, actor: audit.Actor) -> None:
