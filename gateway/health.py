@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 _LATENCIES: Final = 64
 _MOST_TARGETS: Final = 2_000
 _REDIS_SECONDS: Final = 1.0
+#: A target that nobody has called since it failed is no news after so long.
+_FORGOTTEN_SECONDS: Final = 3_600.0
 
 
 class _Minute:
@@ -78,7 +80,7 @@ class Health:
         for name in {**self._records, **circuits}:
             record, circuit = self._records.get(name) or _Record(), circuits.get(name)
             minutes = [minute for minute in record.minutes if minute.number >= oldest]
-            if not minutes and circuit is None:
+            if not minutes and (circuit is None or self._monotonic() - circuit.failed_at > _FORGOTTEN_SECONDS):
                 self._records.pop(name, None)
                 continue
             state, seconds = self._state(circuit)
