@@ -198,3 +198,20 @@ def test_keys_of_openid_connect_roll_over(badwolf: Workspace, lemonldap: LemonLd
     come_in(visitor, "msmith")
     assert refusals(connection) == []
     assert is_in(visitor, "msmith@badwolf.org")
+
+
+# ── The sign-in form ─────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize("kind", ["saml", "oidc"])
+def test_the_form_asks_people_of_the_domain_for_no_password(
+    kind: str, badwolf: Workspace, lemonldap: LemonLdap, visit: Visit  # noqa: F811
+) -> None:  # fmt: skip
+    (saml if kind == "saml" else oidc)(badwolf, lemonldap)
+    visitor = visit()
+    page = visitor.page
+    page.goto(f"{visitor.site}/accounts/login/?next=/usage")
+    page.get_by_label("Email").fill("rtyler@badwolf.org")
+    expect(page.locator("input[type=password]")).to_be_hidden()
+    page.get_by_role("button", name="Continue").click()
+    come_in(visitor, "rtyler")
+    page.wait_for_url(f"{visitor.site}/usage")
+    assert is_in(visitor, "rtyler@badwolf.org")
