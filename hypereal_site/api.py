@@ -27,6 +27,7 @@ from keys.api import router as keys_router
 from orgs import access
 from orgs.api import router as orgs_router
 from sso.api import router as sso_router
+from sso.scim.api import router as scim_router
 from statements.api import router as statements_router
 from usage.api import router as usage_router
 from vouchers.api import router as vouchers_router
@@ -131,6 +132,7 @@ api.add_router("/api-keys", keys_router)
 api.add_router("/billing", billing_router)
 api.add_router("/orgs", orgs_router)
 api.add_router("/orgs", sso_router)
+api.add_router("/orgs", scim_router)
 api.add_router("/api-usage", usage_router)
 api.add_router("/vouchers", vouchers_router)
 api.add_router("/billing", statements_router)

@@ -20,6 +20,7 @@ urlpatterns = [
     path("api/auth/sso/", include("sso.urls")),
     path("api/", api.urls),
     path("scim/v2/", include("sso.scim.urls")),
+    path("settings/organization/", include("sso.scim.page_urls")),
     path("language", set_language, name="set_language"),
     path("", include("billing.urls")),
     path("", include("catalog.urls")),
