@@ -53,10 +53,11 @@ def test_a_circuit_is_shown_while_it_is_open_and_on_trial() -> None:
     assert (seen.circuit, seen.open_seconds) == (OPEN, 10.0)
     ticks.now += 11
     assert health.report("1-a", breaker).targets[0].circuit == PROBING
-    ticks.now += 3_600
-    assert health.report("1-a", breaker).targets == []  # nobody has called it since
     breaker.succeeded(TARGET)
     assert health.report("1-a", breaker).targets[0].circuit == CLOSED
+    breaker.failed(TARGET, at_once=True)
+    ticks.now += 3_601
+    assert health.report("1-a", breaker).targets == []  # nobody has called it since
 
 
 def test_a_gateway_reports(gateway: Gateway) -> None:
