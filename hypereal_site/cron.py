@@ -21,6 +21,7 @@ from billing import auto, emails, expiry, reconcile, reversals, stripe_events, t
 from core import clock
 from idempotency.models import StoredAnswer
 from limits import watch
+from sso import maintenance as sso_maintenance
 from usage import sweep, verify
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ def entries() -> Sequence[Entry]:
         Entry("comparison with Stripe", 86_400.0, lambda: reconcile.nightly(clock.now())),
         Entry("old answers to idempotency keys", 3_600.0, _forget_answers),
         Entry("old sessions", 86_400.0, _forget_sessions),
+        Entry("identity providers and domains", 600.0, sso_maintenance.sweep),
         Entry("proof of the books", 86_400.0, _prove_books),
     )
 

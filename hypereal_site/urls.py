@@ -18,6 +18,7 @@ urlpatterns = [
     path("accounts/login/", login, name="account_login"),  # before allauth's own
     path("accounts/", include("accounts.urls")),
     path("api/auth/sso/", include("sso.urls")),
+    path("settings/organization/", include("sso.page_urls")),
     path("api/", api.urls),
     path("scim/v2/", include("sso.scim.urls")),
     path("settings/organization/", include("sso.scim.page_urls")),

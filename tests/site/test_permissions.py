@@ -27,6 +27,7 @@ from billing.models import TopUp
 from core import clock
 from keys.models import ApiKey
 from orgs.models import Invitation, Membership
+from sso.models import OrgDomain, SsoConnection
 from tests import cast, factories
 
 pytestmark = pytest.mark.django_db
@@ -56,6 +57,9 @@ class Things:
     invitation: str
     orphan: str
     organization: str
+    #: An e-mail domain, and a draft of a connection to an identity provider (by the id in its URLs).
+    domain: str
+    connection: str
 
     @classmethod
     def invented(cls) -> Things:
@@ -107,6 +111,58 @@ ORG = "settings/organization"
 ORG_API = "api/orgs/<org_id>"
 MEMBER_PAGE, INVITATION_PAGE = f"{ORG}/members/<uuid:member_id>", f"{ORG}/invitations/<uuid:invitation_id>"
 TOPUP_PAGE = "billing/topups/<uuid:topup_id>"
+SSO_WRITE = frozenset({OWNER, ADMIN})
+
+
+def sso_page(rest: str, method: str = "GET", **more: Any) -> Door:
+    """A settings page of the organization's connection or domain."""
+    kind = rest.partition("/")[0]
+    place = "<str:provider_id>" if kind == "sso" else "<uuid:domain_id>"
+    route = f"{ORG}/{rest.replace('*', place)}"
+    name = "connection" if kind == "sso" else "domain"
+    return thing(route, lambda t: f"/{ORG}/{rest.replace('*', getattr(t, name))}", SSO_WRITE, method, **more)
+
+
+def sso_api(rest: str, method: str = "GET", **more: Any) -> Door:
+    """An endpoint about the organization's connections or domains."""
+    kind = rest.partition("/")[0]
+    place = "<provider_id>" if kind == "sso" else "<domain_id>"
+    name = "connection" if kind == "sso" else "domain"
+
+    def path(t: Things) -> str:
+        return f"/api/orgs/{t.organization}/{rest.replace('*', getattr(t, name))}"
+
+    return thing(f"{ORG_API}/{rest.replace('*', place)}", path, SSO_WRITE, method, **more)
+
+
+SSO_DOORS = [
+    org_page(f"{ORG}/sso", SSO_WRITE),
+    org_page(f"{ORG}/sso/new", SSO_WRITE, "POST", data={"type": "oidc"}, opened=(302,)),
+    sso_page("sso/*"),
+    sso_page("sso/*", "POST", data={"issuer": ""}, opened=(422,)),
+    sso_page("sso/*/roles", "POST", data={"default_role": VIEWER}, opened=(302,)),
+    sso_page("sso/*/state", "POST", data={"status": "disabled"}, opened=(302,)),
+    sso_page("sso/*/check", "POST", opened=(302,)),
+    sso_page("sso/*/test", "POST", opened=(302,)),
+    sso_page("sso/*/delete"),
+    sso_page("sso/*/delete", "POST", opened=(302,)),
+    org_page(f"{ORG}/domains", SSO_WRITE),
+    org_page(f"{ORG}/domains", SSO_WRITE, "POST", data={"domain": "new.example"}, opened=(302,)),
+    sso_page("domains/*/verify", "POST", opened=(302,)),
+    sso_page("domains/*/route", "POST", opened=(302,)),
+    sso_page("domains/*/remove"),
+    sso_page("domains/*/remove", "POST", opened=(302,)),
+    sso_api("sso"),
+    sso_api("sso", "POST", data={"type": "saml"}, json=True, opened=(201,)),
+    sso_api("sso/*"),
+    sso_api("sso/*", "PATCH", data={"name": "x"}, json=True),
+    sso_api("sso/*", "DELETE", opened=(204,)),
+    sso_api("sso/*/check", "POST", json=True),
+    sso_api("domains"),
+    sso_api("domains", "POST", data={"domain": "new.example"}, json=True, opened=(201,)),
+    sso_api("domains/*/verify", "POST", json=True, opened=(409,)),
+    sso_api("domains/*", "DELETE", opened=(204,)),
+]
 
 DOORS = [
     # Console
@@ -292,6 +348,7 @@ DOORS = [
     ),
     thing(f"{ORG_API}/audit-log", lambda t: f"/api/orgs/{t.organization}/audit-log", AUDIT_READ),
     thing(f"{ORG_API}/audit-log/export", lambda t: f"/api/orgs/{t.organization}/audit-log/export", AUDIT_READ),
+    *SSO_DOORS,
     # One's own account: any signed-in person, about themselves
     page("accounts/email/", MEMBERS),
     page("accounts/password/change/", MEMBERS),
@@ -424,7 +481,11 @@ def things(company: cast.Cast) -> Things:
     )
     orphan = factories.api_key(workspace, created_by=factories.user("gone@people.example"), name="orphan").key
     rows = (key, topup, call, member, invitation, orphan, workspace)
-    return Things(*(str(row.pk) for row in rows))
+    elsewhere = factories.organization("Elsewhere")  # holds the domain: nothing is looked up to prove it
+    OrgDomain.objects.create(workspace=elsewhere, domain="acme.example", verified_at=clock.now())
+    domain = OrgDomain.objects.create(workspace=workspace, domain="acme.example")
+    connection = SsoConnection.objects.create(workspace=workspace, kind=SsoConnection.Kind.OIDC, name="Draft")
+    return Things(*(str(row.pk) for row in rows), str(domain.pk), connection.provider_id)
 
 
 def restore(things: Things) -> None:
@@ -434,6 +495,12 @@ def restore(things: Things) -> None:
     ApiKey.objects.filter(pk=things.orphan).update(created_by=gone)
     long_ago = clock.now() - timedelta(days=1)
     Invitation.objects.filter(pk=things.invitation).update(revoked_at=None, sent_at=long_ago)
+    OrgDomain.objects.get_or_create(
+        pk=things.domain, defaults={"workspace_id": things.organization, "domain": "acme.example"}
+    )
+    SsoConnection.objects.get_or_create(
+        provider_id=things.connection, defaults={"workspace_id": things.organization, "kind": "oidc"}
+    )
     Membership.objects.get_or_create(
         pk=things.member,
         defaults={"workspace_id": things.organization, "user": factories.user(), "role": VIEWER},
