@@ -22,7 +22,7 @@ from django.utils.translation import gettext as _
 
 from billing import ledger, settling, stripe_api, stripe_payments, topups
 from billing.models import CreditLot, Reversal, TopUp, Transfer
-from core import clock, errors, faults, money
+from core import clock, errors, faults, ids, money
 from events import audit
 
 log = logging.getLogger(__name__)
@@ -60,20 +60,27 @@ _ONLY_ASKED: Final = frozenset({"warning_needs_response", "warning_under_review"
 
 
 # ── Ours: a refund that an operator asks for ─────────────────────────────────────────────────────────────────────────
-def refund(topup: TopUp, amount_cents: int | None, reason: str, by: audit.Actor) -> Reversal:
+def refund(
+    topup: TopUp, amount_cents: int | None, reason: str, by: audit.Actor, *, identifier: UUID | None = None
+) -> Reversal:
     """Send money of a top-up back: ``amount_cents`` of what was paid, or all that is left of it.
+
+    The same ``identifier`` is the same refund, however often it is asked for.
 
     The credits go first, in one transaction with the row; then Stripe is asked, and where it refuses they come back.
     Raises InvalidRequest, and StripeFailed: after StripeUnavailable the refund stands and is asked for again by itself.
     """
-    reversal = _request(topup.pk, amount_cents, reason.strip(), by)
+    reversal = _request(topup.pk, amount_cents, reason.strip(), by, identifier or ids.uuid7())
     faults.point("refund.requested")
     return send(reversal.pk)
 
 
 @transaction.atomic
-def _request(topup_id: UUID, amount_cents: int | None, reason: str, by: audit.Actor) -> Reversal:
+def _request(topup_id: UUID, amount_cents: int | None, reason: str, by: audit.Actor, identifier: UUID) -> Reversal:
     topup = settling.locked(topup_id)
+    known = Reversal.objects.filter(pk=identifier, topup=topup).first()
+    if known is not None:
+        return known
     left = refundable_cents(topup)
     amount = left if amount_cents is None else amount_cents
     if not reason:
@@ -85,6 +92,7 @@ def _request(topup_id: UUID, amount_cents: int | None, reason: str, by: audit.Ac
         raise errors.InvalidRequest(_("Between one cent and %s.") % most, param="amount_cents")
     now = clock.now()
     reversal = Reversal.objects.create(
+        id=identifier,
         topup=topup,
         kind=Kind.REFUND,
         state=State.REQUESTED,

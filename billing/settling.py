@@ -75,7 +75,7 @@ def complete(topup_id: UUID, session: stripe_api.Session) -> TopUp:
     if topup.state == State.PAID:
         return topup
     if differs := _differences(topup, session):
-        return _refuse(topup, session.id, session.payment_intent_id, differs)
+        return _refuse(topup, paid_session(session), differs)
     return credit(topup, paid_session(session))
 
 
@@ -86,7 +86,7 @@ def complete_payment(topup_id: UUID, payment: stripe_payments.Payment) -> TopUp:
     if topup.state == State.PAID:
         return topup
     if differs := _payment_differences(topup, payment):
-        return _refuse(topup, None, payment.id, differs)
+        return _refuse(topup, paid_payment(payment), differs)
     return credit(topup, paid_payment(payment))
 
 
@@ -178,14 +178,14 @@ def _payment_differences(topup: TopUp, payment: stripe_payments.Payment) -> dict
     return {name: [str(wanted), str(found)] for name, (wanted, found) in pairs.items() if wanted != found}
 
 
-def _refuse(topup: TopUp, session_id: str | None, payment_id: str, differs: dict[str, list[str]]) -> TopUp:
+def _refuse(topup: TopUp, paid: Paid, differs: dict[str, list[str]]) -> TopUp:
     """Money came that is not what was asked for: an operator has to look, so it is told once, loudly."""
     if topup.failure != MISMATCH:
-        log.error("payment %s does not fit top-up %s: %s", session_id or payment_id, topup.pk, differs)
-        topup.stripe_payment_intent_id = payment_id
-        topup.save(update_fields=["stripe_payment_intent_id"])
+        log.error("payment %s does not fit top-up %s: %s", paid.session_id or paid.payment_id, topup.pk, differs)
+        topup.stripe_payment_intent_id, topup.charged_cents = paid.payment_id, paid.charged_cents
+        topup.save(update_fields=["stripe_payment_intent_id", "charged_cents"])
         _end(topup, State.FAILED, MISMATCH)
-        record("topup.mismatch", topup, audit.SYSTEM, session=session_id, payment=payment_id, differs=differs)
+        record("topup.mismatch", topup, audit.SYSTEM, session=paid.session_id, payment=paid.payment_id, differs=differs)
     return topup
 
 
