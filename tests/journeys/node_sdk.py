@@ -1,4 +1,4 @@
-"""The official OpenAI library for Node, installed once into var/journeys, run by a wheel's Node."""
+"""The vendors' libraries for Node, installed once into var/journeys, run by a wheel's Node."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class NoRegistry(Exception):
 
 
 def install() -> Path:
-    """The folder of the installed library, as the lock has it. Raises NoRegistry; any other failure is a fault."""
+    """The folder of the installed libraries, as the lock has them. Raises NoRegistry; any other failure is a fault."""
     name = hashlib.sha256(b"".join((SOURCE / file).read_bytes() for file in _FILES)).hexdigest()[:16]
     CACHE.mkdir(parents=True, exist_ok=True)
     folder = CACHE / f"node-{name}"
@@ -48,7 +48,8 @@ def install() -> Path:
                 shutil.copy(SOURCE / file, folder)
             _npm_ci(folder)
             (folder / "done").touch()
-        shutil.copy(SOURCE / "turns.mjs", folder)
+        for script in SOURCE.glob("*.mjs"):
+            shutil.copy(script, folder)
     return folder
 
 
@@ -71,11 +72,13 @@ def _npm_ci(folder: Path) -> None:
     raise RuntimeError(f"npm failed:\n{done.stdout}\n{done.stderr}")
 
 
-def run(folder: Path, verb: str, argument: str = "", *, env: Mapping[str, str]) -> dict[str, Any]:
-    """What ``turns.mjs`` in ``folder`` printed for one verb. Raises CalledProcessError for what is no API error."""
+def run(
+    folder: Path, verb: str, argument: str = "", *, script: str = "turns.mjs", env: Mapping[str, str]
+) -> dict[str, Any]:
+    """What ``script`` in ``folder`` printed for one verb. Raises RuntimeError for what is no API error."""
     clean = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
     done = subprocess.run(
-        [_NODE, "turns.mjs", verb, argument],
+        [_NODE, script, verb, argument],
         cwd=folder,
         env={**clean, **env},
         capture_output=True,
