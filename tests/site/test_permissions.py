@@ -414,6 +414,11 @@ ELSEWHERE = {
     "accounts/sessions/<int:session_id>/end/",
     "accounts/2fa/webauthn/keys/<int:pk>/remove/",
     "accounts/2fa/webauthn/keys/<int:pk>/edit/",
+    # In `tests.sso.test_scim_tokens`: they name a token of a connection.
+    "settings/organization/sso/<str:provider_id>/provisioning",
+    "settings/organization/sso/<str:provider_id>/provisioning/<uuid:token_id>/revoke",
+    "api/orgs/<org_id>/sso/<provider_id>/scim-tokens",
+    "api/orgs/<org_id>/sso/<provider_id>/scim-tokens/<token_id>",
 }
 
 
