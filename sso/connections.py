@@ -20,7 +20,7 @@ from core import clock, errors, secrets
 from events import audit
 from orgs.models import Membership, Workspace
 from orgs.permissions import Role
-from sso import details, domains, routing
+from sso import details, domains, identifiers, routing
 from sso.models import OrgDomain, SsoConnection
 from sso.oidc import discovery
 from sso.oidc.errors import ProviderProblem
@@ -41,7 +41,8 @@ def of_workspace(workspace: Workspace) -> QuerySet[SsoConnection]:
 
 def find(workspace: Workspace, provider_id: str) -> SsoConnection:
     """The organization's connection of that id. Raises NotFound for any other."""
-    row = of_workspace(workspace).filter(provider_id=provider_id).first()
+    known = identifiers.is_provider_id(provider_id)
+    row = of_workspace(workspace).filter(provider_id=provider_id).first() if known else None
     if row is None:
         raise errors.NotFound(_("There is no such connection."))
     return row
@@ -190,7 +191,7 @@ def _apply_oidc(connection: SsoConnection, wanted: Mapping[str, Any]) -> None:
 def _apply_saml(connection: SsoConnection, wanted: Mapping[str, Any]) -> None:
     entity_id = wanted.get("entity_id") or ""
     if wanted.get("metadata_xml"):
-        document = wanted["metadata_xml"].encode()
+        document = wanted["metadata_xml"].encode(errors="replace")
         sides.take(connection, metadata.read(document, entity_id=entity_id))
         connection.idp_metadata_url = ""
         _note(connection, "")
@@ -213,7 +214,7 @@ def _read_metadata_again(connection: SsoConnection) -> None:
 
 def _note(connection: SsoConnection, error: str) -> None:
     connection.last_check_at = clock.now()
-    connection.last_check_ok, connection.last_check_error = not error, error[:300]
+    connection.last_check_ok, connection.last_check_error = not error, identifiers.printable(error, 300)
 
 
 def _set_status(connection: SsoConnection, status: object) -> None:

@@ -12,7 +12,7 @@ from django.shortcuts import render
 from django.views.decorators.cache import never_cache
 
 from core import clock, errors
-from sso import refusals
+from sso import identifiers, refusals
 from sso.models import SsoConnection, SsoFlow
 from sso.refusals import SignInRefused
 
@@ -32,6 +32,8 @@ def find(provider_id: str, kind: str | None = None) -> SsoConnection | None:
 
 def of_any_status(provider_id: str, kind: str | None = None) -> SsoConnection | None:
     """The connection of that id in an organization that is not suspended or deleted."""
+    if not identifiers.is_provider_id(provider_id):
+        return None
     rows = SsoConnection.objects.select_related("workspace").filter(provider_id=provider_id, workspace__active=True)
     return (rows.filter(kind=kind) if kind else rows).first()
 

@@ -229,7 +229,7 @@ def forget() -> int:
 
 def safe_path(request: HttpRequest, target: str) -> str:
     """``target`` if it is a path of this site, else ""."""
-    if not target.startswith("/") or len(target) > _NEXT_LENGTH:
+    if not target.startswith("/") or len(target) > _NEXT_LENGTH or not target.isprintable():
         return ""
     safe = url_has_allowed_host_and_scheme(target, {request.get_host()}, require_https=request.is_secure())
     return target if safe else ""

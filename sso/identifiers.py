@@ -15,6 +15,16 @@ def base62(characters: int) -> str:
     return "".join(secrets.choice(_BASE62) for _ in range(characters))
 
 
+def is_provider_id(text: str) -> bool:
+    """Whether ``text`` has the form of a connection's id."""
+    return len(text) == PROVIDER_ID_CHARACTERS and text.isascii() and text.isalnum()
+
+
+def printable(text: str, most: int) -> str:
+    """A stranger's text as it may be stored: what does not print is a question mark, what is too long is cut."""
+    return "".join(character if character.isprintable() else "?" for character in text[:most])
+
+
 def provider_id() -> str:
     """What names a connection in its URLs; always of the same length, so that none begins another."""
     return base62(PROVIDER_ID_CHARACTERS)

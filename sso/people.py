@@ -12,7 +12,7 @@ from accounts import emails, sessions
 from accounts.models import User
 from events import audit
 from orgs.models import Workspace
-from sso import domains
+from sso import domains, identifiers
 from sso.models import OrgDomain, SsoConnection, SsoIdentity
 from sso.refusals import SignInRefused
 
@@ -62,7 +62,7 @@ def with_address(email: str) -> User | None:
 def create(email: str, name: str, *, by: audit.Actor, workspace: Workspace) -> User:
     """A new account without a password. Its address counts as confirmed: the owner of its domain vouches for it."""
     with transaction.atomic():
-        user = User.objects.create_user(email, None, name=name.strip()[:NAME_LENGTH])
+        user = User.objects.create_user(email, None, name=identifiers.printable(name.strip(), NAME_LENGTH))
         EmailAddress.objects.create(user=user, email=user.email, primary=True, verified=True)
         target = audit.Target("user", user.pk, user.email)
         audit.record("user.provision", actor=by, target=target, workspace_id=workspace.pk)

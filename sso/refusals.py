@@ -8,6 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from events import audit
+from sso import identifiers
 from sso.models import SsoConnection
 
 logger = logging.getLogger(__name__)
@@ -39,9 +40,9 @@ def record(request: HttpRequest, connection: SsoConnection, refused: SignInRefus
     """One row for a refused sign-in. Texts of strangers are cut: they may come as long as they like."""
     details = {"reason": refused.reason}
     if refused.detail:
-        details["detail"] = refused.detail[:_DETAIL_LENGTH]
+        details["detail"] = identifiers.printable(refused.detail, _DETAIL_LENGTH)
     if refused.email:
-        details["email"] = refused.email[:_DETAIL_LENGTH]
+        details["email"] = identifiers.printable(refused.email, _DETAIL_LENGTH)
     logger.info("a sign-in was refused", extra={"reason": refused.reason, "connection": str(connection.pk)})
     audit.record(
         "sso.refuse",

@@ -100,11 +100,11 @@ def _who(arrival: Arrival) -> User:
 
 
 def _check_subject(subject: str) -> None:
-    if not subject.strip() or len(subject) > SUBJECT_LENGTH or "\x00" in subject:
+    if not subject.strip() or len(subject) > SUBJECT_LENGTH or not subject.isprintable():
         raise SignInRefused(
             "no_subject",
             _("Your identity provider did not say who you are. Ask your administrator."),
-            detail=f"the subject is empty or longer than {SUBJECT_LENGTH} characters",
+            detail=f"the subject is empty, does not print or is longer than {SUBJECT_LENGTH} characters",
         )
 
 

@@ -31,14 +31,14 @@ CLIENT_AUTHENTICATION: Final = ("client_secret_basic", "client_secret_post")
 LIMITS: Final = Limits(connect_seconds=5.0, total_seconds=8.0, body_bytes=1_000_000)
 _URL_LENGTH: Final = 1000
 _MOST_KEYS: Final = 100
-_PUBLIC_MEMBERS: Final = frozenset({"kty", "kid", "use", "alg", "key_ops", "n", "e", "crv", "x", "y"})
+_PUBLIC_MEMBERS: Final = frozenset({"kty", "kid", "use", "alg", "n", "e", "crv", "x", "y"})
 
 
 def check_issuer(issuer: str) -> str:
     """The issuer as it was typed, without white space around. Raises ProviderProblem for what none can be."""
     issuer = issuer.strip()
     parts = _split(issuer)
-    if parts.query or parts.fragment or len(issuer) > _URL_LENGTH:
+    if parts.query or parts.fragment or len(issuer) > _URL_LENGTH or not _is_plain(issuer):
         raise ProviderProblem(_("The issuer is an https:// address without a query."))
     return issuer
 
@@ -122,7 +122,7 @@ def _visited(document: dict[str, Any], name: str) -> str:
 
 def _url(document: dict[str, Any], name: str) -> str:
     url = document.get(name)
-    if not isinstance(url, str) or not url or len(url) > _URL_LENGTH or not url.isascii() or not url.isprintable():
+    if not isinstance(url, str) or not url or len(url) > _URL_LENGTH or not _is_plain(url):
         raise ProviderProblem(_("The provider's document has no valid %(name)s.") % {"name": name})
     if _split(url).fragment or " " in url:
         raise ProviderProblem(_("The provider's document has no valid %(name)s.") % {"name": name})
@@ -146,9 +146,15 @@ def _public_keys(document: dict[str, Any]) -> list[dict[str, Any]]:
     if not isinstance(keys, list) or len(keys) > _MOST_KEYS:
         raise ProviderProblem(_("The provider's keys (jwks_uri) can't be read."))
     usable = [key for key in keys if isinstance(key, dict) and key.get("kty") in ("RSA", "EC", "OKP")]
-    if not usable:
+    public = [{name: value for name, value in key.items() if name in _PUBLIC_MEMBERS} for key in usable]
+    readable = [key for key in public if all(isinstance(value, str) and _is_plain(value) for value in key.values())]
+    if not readable:
         raise ProviderProblem(_("The provider publishes no key (jwks_uri)."))
-    return [{name: value for name, value in key.items() if name in _PUBLIC_MEMBERS} for key in usable]
+    return readable
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and text.isprintable()
 
 
 def _fetch_json(url: str) -> dict[str, Any]:

@@ -85,6 +85,10 @@ def with_changed_claims(claims: dict[str, Any]) -> str:
     return f"{head}.{_b64(claims | {'sub': 'u-9'})}.{signature}"
 
 
+def with_odd_kid(claims: dict[str, Any]) -> str:
+    return jwt.encode(claims, oidc.key(), algorithm="RS256", headers={"kid": "\x00\ud800"})
+
+
 def critical(claims: dict[str, Any]) -> str:
     return jwt.encode(claims, oidc.key(), algorithm="RS256", headers={"kid": "first", "crit": ["b64"], "b64": False})
 
@@ -138,6 +142,7 @@ CASES: dict[str, tuple[Change, str]] = {
     "subject is no text": (token(sub=7), "malformed"),
     "empty subject": (lambda p: p.person.update(sub=""), "no_subject"),
     "endless subject": (lambda p: p.person.update(sub="x" * 256), "no_subject"),
+    "subject that does not print": (lambda p: p.person.update(sub="u\x00\ud800"), "no_subject"),
     "expired": (token(exp=now(-3600), iat=now(-7200)), "expired"),
     "expired by more than the leeway": (token(exp=now(-90), iat=now(-300)), "expired"),
     "no expiry": (token(exp=None), "malformed"),
@@ -166,6 +171,9 @@ CASES: dict[str, tuple[Change, str]] = {
     "the callback names another issuer": (callback(iss="https://evil.example"), "issuer"),
     "the provider refuses": (callback(code="", error="access_denied"), "provider_error"),
     "neither code nor error": (callback(code=""), "malformed"),
+    "the provider refuses in odd letters": (callback(code="", error="\x00"), "provider_error"),
+    "a kid that does not print": (encoded(with_odd_kid), "unknown_key"),
+    "an address that does not print": (userinfo(email="sana\x00@acme.example"), "no_email"),
     "an endless code": (callback(code="x" * 5000), "malformed"),
     "an invented code": (callback(code="stolen"), "token_endpoint"),
     "the token endpoint redirects": (
