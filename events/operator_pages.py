@@ -48,7 +48,7 @@ class StaffAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, form: forms.Form, *, title: str, submit: str, note: str = "", status: int = 200
     ) -> TemplateResponse:
         """One form in the admin's frame."""
-        context = {"form": form, "submit": submit, "note": note, "media": self.media + form.media}
+        context = {"form": form, "submit_label": submit, "note": note, "media": self.media + form.media}
         return self._page(request, "operator/form.html", title, context, status)
 
     def figures_page(
