@@ -174,4 +174,4 @@ def _is_whole_json(beginning: bytes, *, otherwise: bool) -> bool:
     The bytes are believed first: some upstreams stream under the name of JSON, or the other way round.
     """
     head = beginning[:64].lstrip()
-    return head[:1] == b"{" or (otherwise and not head.startswith(_SSE_BEGINNINGS))
+    return head[:1] in (b"{", b"[") or (otherwise and not head.startswith(_SSE_BEGINNINGS))

@@ -21,6 +21,7 @@ _FILTERED: Final = frozenset({
     "BLOCKLIST", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION", "IMAGE_SAFETY", "LANGUAGE", "PROHIBITED_CONTENT",
     "RECITATION", "SAFETY", "SPII",
 })  # fmt: skip
+_TIERS: Final = {"standard": "default"}
 _TO_NATIVE: Final = {"length": "MAX_TOKENS", "content_filter": "SAFETY"}
 
 
@@ -43,7 +44,7 @@ def whole_to_chat(answer: JsonObject) -> JsonObject:
         usage = read_usage(block)
         told["usage"] = chat_usage(usage)
         if usage.service_tier:
-            told["service_tier"] = usage.service_tier
+            told["service_tier"] = _TIERS.get(usage.service_tier, usage.service_tier)
     return told
 
 
@@ -215,8 +216,12 @@ def _choices(completion: JsonObject) -> list[JsonObject]:
 
 
 def _calls(message: Any) -> list[JsonObject]:
-    calls = message.get("tool_calls") if isinstance(message, dict) else None
-    return [call for call in listed(calls) if isinstance(call, dict)]
+    """The tool calls of a message or of a delta; one in the format's older words is one without an id."""
+    if not isinstance(message, dict):
+        return []
+    if isinstance(message.get("function_call"), dict):
+        return [{"function": message["function_call"]}]
+    return [call for call in listed(message.get("tool_calls")) if isinstance(call, dict)]
 
 
 def _call_part(call: JsonObject) -> JsonObject:

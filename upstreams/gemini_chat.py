@@ -169,7 +169,8 @@ class ChatAsNative(_Converted):
         return self._writer.identity
 
     def _converted(self, value: dict[str, Any]) -> Iterable[dict[str, Any]]:
-        return self._writer.pieces(value)
+        # What only counts waits for the end: some clients expect a candidate in every piece.
+        return [piece for piece in self._writer.pieces(value) if "candidates" in piece]
 
 
 def _event(value: dict[str, Any]) -> bytes:

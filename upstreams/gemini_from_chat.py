@@ -157,7 +157,8 @@ def _model_parts(message: JsonObject, place: int, names: dict[str, str]) -> Iter
         link = image.get("image_url") if isinstance(image, dict) else None
         if isinstance(link, dict) and isinstance(link.get("url"), str):
             yield media(link["url"])
-    for number, call in enumerate(listed(message.get("tool_calls"))):
+    older = [{"function": message["function_call"]}] if isinstance(message.get("function_call"), dict) else []
+    for number, call in enumerate([*older, *listed(message.get("tool_calls"))]):
         yield _call(call, names, f"messages[{place}].tool_calls[{number}]")
 
 

@@ -72,8 +72,6 @@ def usage_shape(usage: Usage) -> JsonObject:
         ]
     if usage.audio_output_tokens:
         shape["candidatesTokensDetails"] = [{"modality": "AUDIO", "tokenCount": usage.audio_output_tokens}]
-    if usage.service_tier:
-        shape["serviceTier"] = usage.service_tier
     return shape
 
 
