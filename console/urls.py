@@ -11,6 +11,7 @@ from console import (
     home_views,
     invitation_views,
     key_views,
+    limit_views,
     organization_views,
     target_views,
 )
@@ -46,6 +47,7 @@ urlpatterns = [
     path("settings/organization/transfer", organization_views.transfer, name="organization_transfer"),
     path("settings/organization/delete", organization_views.delete, name="organization_delete"),
     path("invitations/<str:token>", invitation_views.invitation, name="invitation"),
+    path("billing/limits", limit_views.limits, name="limits"),
     path("manage-api-keys", key_views.keys, name="keys"),
     path("manage-api-keys/new", key_views.new_key, name="keys_new"),
     path("manage-api-keys/<uuid:key_id>", key_views.one_key, name="keys_one"),

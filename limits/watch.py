@@ -109,7 +109,7 @@ def _tell(due: Due) -> bool:
         "spent": money.credits(due.spent),
         "limit": money.credits(due.limit),
         "disabled": disabled,
-        "page_url": settings.SITE_URL + reverse("console:keys" if due.scope == Scope.KEY else "console:limits"),
+        "page_url": settings.SITE_URL + reverse("keys" if due.scope == Scope.KEY else "limits"),
     }
     concerned = key.created_by_id if key is not None else member.pk if member is not None else None
     _mail("limit_notice", context, _people(workspace, concerned))

@@ -249,6 +249,8 @@ DOORS = [
         page(f"billing/statements/<str:month>{end}", BILLING_READ, path=f"/billing/statements/{THIS_MONTH}{end}")
         for end in ("", ".csv", ".pdf", "/calls.csv")
     ),
+    page("billing/limits", BILLING_READ),
+    page("billing/limits", BILLING_WRITE, "POST", data={"workspace": "5", "low_balance": "1"}, opened=(302,)),
     page("billing/profile", BILLING_READ),
     page("billing/profile", BILLING_WRITE, "POST", data={"legal_name": "Acme Ltd"}, opened=(302,)),
     page("billing/voucher", BILLING_WRITE),

@@ -1,0 +1,143 @@
+"""Notices about limits and low balances: once each, to those whom they concern, and keys that stop at theirs."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core import mail
+
+from core import clock
+from events import audit
+from events.models import AuditEvent
+from keys import issuing
+from keys.models import ApiKey
+from limits import setting
+from limits.models import LimitNotice
+from limits.watch import watch
+from orgs.permissions import Role
+from tests import factories
+from tests.limits.test_neck import limit_all, limit_member, member, refusal
+from tests.support.money import Payer, new_payer
+from usage.items import Admitted
+from usage.metering import apply_now
+
+pytestmark = pytest.mark.django_db
+
+
+def spend(payer: Payer, amount: int) -> None:
+    admit = payer.admit(amount)
+    assert isinstance(apply_now(admit), Admitted)
+    apply_now(payer.settle(admit, amount))
+
+
+def mails() -> list[tuple[str, list[str]]]:
+    """Subjects and addresses since the last look."""
+    seen = [(sent.subject, sent.to) for sent in mail.outbox]
+    mail.outbox.clear()
+    return sorted(seen)
+
+
+def test_eighty_and_a_hundred_percent_are_told_once_each() -> None:
+    payer = new_payer(1_000)
+    payer.limit(100)
+    spend(payer, 79)
+    assert watch() == 0
+    spend(payer, 1)
+    assert (watch(), watch()) == (1, 0)
+    assert mails() == [("80 % of the monthly limit of “test” is used", [payer.user.email])]
+    spend(payer, 20)
+    assert (watch(), watch()) == (1, 0)
+    assert mails() == [("The monthly limit of “test” is reached", [payer.user.email])]
+    payer.key.refresh_from_db()
+    assert payer.key.enabled
+
+
+def test_past_both_marks_at_once_only_the_last_is_told() -> None:
+    payer = new_payer(1_000)
+    payer.limit(100)
+    spend(payer, 100)
+    assert (watch(), watch()) == (1, 0)
+    assert [subject for subject, _ in mails()] == ["The monthly limit of “test” is reached"]
+
+
+def test_a_refusal_with_nothing_in_flight_is_a_hundred_percent() -> None:
+    payer = new_payer(1_000)
+    payer.limit(100)
+    spend(payer, 10)
+    refusal(apply_now(payer.admit(95)))
+    assert watch() == 1
+    assert [subject for subject, _ in mails()] == ["The monthly limit of “test” is reached"]
+
+
+def test_a_key_that_is_to_stop_is_disabled_and_stays_so() -> None:
+    payer = new_payer(1_000)
+    ApiKey.objects.filter(pk=payer.key.pk).update(spending_limit_microcredits=100, auto_disable=True)
+    spend(payer, 100)
+    watch()
+    payer.key.refresh_from_db()
+    assert (payer.key.enabled, payer.key.disabled_reason) == (False, "spending_limit")
+    assert AuditEvent.objects.filter(action="api_key.disable", target_id=str(payer.key.pk)).count() == 1
+    assert "disabled" in mail.outbox[0].body
+    next_month = (clock.now().replace(day=1) + timedelta(days=32)).replace(day=1)
+    assert watch(next_month) == 0
+    payer.key.refresh_from_db()
+    assert not payer.key.enabled
+    issuing.change(payer.key, actor=audit.SYSTEM, enabled=True)
+    assert watch() == 0, "told this month already, and enabled by hand since"
+    payer.key.refresh_from_db()
+    assert payer.key.enabled
+
+
+def test_a_new_month_begins_at_zero_by_itself() -> None:
+    payer = new_payer(1_000)
+    payer.limit(100)
+    spend(payer, 100)
+    assert refusal(apply_now(payer.admit(1))).type == "spending_limit_exceeded"
+    next_month = (clock.now().replace(day=1) + timedelta(days=32)).replace(day=1, hour=12)
+    assert isinstance(apply_now(payer.admit(1), now=next_month), Admitted)
+
+
+def test_a_members_limit_is_told_to_the_member_and_to_who_may_change_it() -> None:
+    payer = member()
+    owner = factories.member(payer.workspace, Role.OWNER)
+    factories.member(payer.workspace, Role.VIEWER)
+    limit_member(payer, 100)
+    limit_all(payer, 110)
+    spend(payer, 100)
+    assert watch() == 2
+    reached = f"The monthly limit of “{payer.user.email}” is reached"
+    almost = f"80 % of the monthly limit of “{payer.workspace.name}” is used"
+    assert mails() == sorted([(almost, [owner.email]), (reached, [owner.email]), (reached, [payer.user.email])])
+
+
+def test_a_mail_server_that_is_down_leaves_it_to_the_next_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    payer = new_payer(1_000)
+    ApiKey.objects.filter(pk=payer.key.pk).update(spending_limit_microcredits=100, auto_disable=True)
+    spend(payer, 100)
+
+    def down(*_: Any, **__: Any) -> int:
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr("django.core.mail.backends.locmem.EmailBackend.send_messages", down)
+    assert watch() == 0
+    payer.key.refresh_from_db()
+    assert payer.key.enabled
+    assert LimitNotice.objects.count() == 0
+    monkeypatch.undo()
+    assert watch() == 1
+    assert len(mails()) == 1
+
+
+def test_a_low_balance_is_told_once_until_it_is_up_again() -> None:
+    payer = new_payer(1_000)
+    setting.set_low_balance(payer.workspace, 500, actor=audit.SYSTEM)
+    assert watch() == 0
+    spend(payer, 600)
+    assert (watch(), watch()) == (1, 0)
+    assert [to for _, to in mails()] == [[payer.user.email]]
+    payer.give(1_000)
+    assert watch() == 0
+    spend(payer, 1_000)
+    assert (watch(), watch()) == (1, 0)
