@@ -67,10 +67,10 @@ def _story(made: Statement, workspace: Workspace, profile: BillingProfile, title
         _table(_balance_rows(made), (0.7, 0.3), strong=(0, -1)),
     ]
     story.append(_text(_("100 credits are 1 US dollar. Credits are prepaid: nothing is due by this."), quiet=True))
-    for heading, head, rows, widths in _parts(made):
+    for heading, words, head, rows, widths in _parts(made):
         if rows:
             story += [Spacer(0, 5 * mm), _text(heading, size=11, bold=True), Spacer(0, 1.5 * mm)]
-            story.append(_table([head, *rows], widths, head=True))
+            story.append(_table([head, *rows], widths, words=words, head=True))
     return story
 
 
@@ -80,8 +80,8 @@ def _balance_rows(made: Statement) -> list[list[str]]:
     return [*rows, [_("Closing balance"), _amount(made.closing_microcredits)]]
 
 
-def _parts(made: Statement) -> list[tuple[str, list[str], list[list[str]], tuple[float, ...]]]:
-    """The tables below the balance: heading, head, rows, widths."""
+def _parts(made: Statement) -> list[tuple[str, int, list[str], list[list[str]], tuple[float, ...]]]:
+    """The tables below the balance: heading, columns of words, head, rows, widths."""
     movements = [
         [f"{movement.at:%Y-%m-%d %H:%M}", words, _amount(movement.amount_microcredits)]
         for words, movement in wording.described(made.movements)
@@ -98,15 +98,16 @@ def _parts(made: Statement) -> list[tuple[str, list[str], list[list[str]], tuple
     ]
     requests, credits = _("Requests"), _("Credits")
     return [
-        (_("Payments and gifts"), [_("Time (UTC)"), _("What"), credits], movements, (0.25, 0.45, 0.3)),
+        (_("Payments and gifts"), 2, [_("Time (UTC)"), _("What"), credits], movements, (0.25, 0.45, 0.3)),
         (
             _("Usage by model"),
+            1,
             [_("Model"), requests, _("Input tokens"), _("Output tokens"), credits],
             models,
             (0.36, 0.13, 0.17, 0.17, 0.17),
         ),
-        (_("Usage by API key"), [_("Key"), requests, credits], _share_rows(made.keys), (0.6, 0.15, 0.25)),
-        (_("Usage by member"), [_("Member"), requests, credits], _share_rows(made.members), (0.6, 0.15, 0.25)),
+        (_("Usage by API key"), 1, [_("Key"), requests, credits], _share_rows(made.keys), (0.6, 0.15, 0.25)),
+        (_("Usage by member"), 1, [_("Member"), requests, credits], _share_rows(made.members), (0.6, 0.15, 0.25)),
     ]
 
 
@@ -127,8 +128,7 @@ def _parties(workspace: Workspace, profile: BillingProfile) -> LongTable:
     customer += [_("Tax id: %(id)s") % {"id": profile.tax_id}] if profile.tax_id else []
     customer += [profile.email] if profile.email else []
     rows = [[_lines(_("From"), issuer), _lines(_("To"), [line for line in customer if line])]]
-    style = [("VALIGN", (0, 0), (-1, -1), "TOP"), ("LEFTPADDING", (0, 0), (-1, -1), 0)]
-    return LongTable(rows, colWidths=[_WIDTH / 2] * 2, style=TableStyle(style))
+    return LongTable(rows, colWidths=[_WIDTH / 2] * 2, style=TableStyle([("VALIGN", (0, 0), (-1, -1), "TOP")]))
 
 
 def _lines(heading: str, lines: Sequence[str]) -> list[Flowable]:
@@ -136,13 +136,17 @@ def _lines(heading: str, lines: Sequence[str]) -> list[Flowable]:
 
 
 def _table(
-    rows: Sequence[Sequence[str]], widths: Sequence[float], *, head: bool = False, strong: Sequence[int] = ()
+    rows: Sequence[Sequence[str]],
+    widths: Sequence[float],
+    *,
+    words: int = 1,
+    head: bool = False,
+    strong: Sequence[int] = (),
 ) -> LongTable:
-    """Every column but the first is for numbers, except the second of three where it is words."""
-    numeric = range(1, len(widths)) if len(widths) != 3 or (head and widths[1] < 0.4) else range(2, 3)
+    """The first ``words`` columns hold text, the others numbers; ``head`` repeats the first row on each page."""
     bold = {0} if head else {place % len(rows) for place in strong}
     cells = [
-        [_text(text, bold=at in bold, right=place in numeric) for place, text in enumerate(row)]
+        [_text(text, bold=at in bold, right=place >= words) for place, text in enumerate(row)]
         for at, row in enumerate(rows)
     ]
     style: list[Any] = [
