@@ -19,6 +19,7 @@ _PROOF: Final = "proof.txt"
 #: OpenCode's packages for a provider, by the endpoint that they call.
 _COMPATIBLE: Final = "@ai-sdk/openai-compatible"
 _ANTHROPIC: Final = "@ai-sdk/anthropic"
+_GOOGLE: Final = "@ai-sdk/google"
 
 
 class Place:
@@ -56,6 +57,7 @@ def all_of_them(packages: Path) -> Iterator[Client]:
         ("Gemini CLI", "@google/gemini-cli", "gemini", "`GOOGLE_GEMINI_BASE_URL=…/api/v1/gemini`", _gemini),
         ("OpenCode", "opencode-ai", "chat", f"`{_COMPATIBLE}`", _opencode(_COMPATIBLE, CHAT_MODEL)),
         ("OpenCode", "opencode-ai", "messages", f"`{_ANTHROPIC}`", _opencode(_ANTHROPIC, MESSAGES_MODEL)),
+        ("OpenCode", "opencode-ai", "gemini", f"`{_GOOGLE}`", _opencode(_GOOGLE, GEMINI_MODEL, "/gemini/v1beta")),
     ):  # fmt: skip
         yield Client(name, NODE_PACKAGES[package], endpoint, setting, functools.partial(ask, packages))
 
@@ -145,10 +147,10 @@ def _gemini(packages: Path, site: Site, turn: Turn) -> Answer:
     return gathered(event["content"] for event in _events(output) if event.get("role") == "assistant")
 
 
-def _opencode(package: str, model: str) -> Callable[[Path, Site, Turn], Answer]:
+def _opencode(package: str, model: str, path: str = "") -> Callable[[Path, Site, Turn], Answer]:
     def ask(packages: Path, site: Site, turn: Turn) -> Answer:
         place = Place(f"opencode-{package.rpartition('/')[2]}", turn)
-        options = {"baseURL": f"{site.url}/api/v1", "apiKey": site.key}
+        options = {"baseURL": f"{site.url}/api/v1{path}", "apiKey": site.key}
         provider = {"npm": package, "name": "Hypereal", "options": options, "models": {model: {"name": model}}}
         config = {
             "model": f"hypereal/{model}",

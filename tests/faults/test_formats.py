@@ -96,9 +96,9 @@ def error_event_first(spoken: Format) -> Behaviour:
     return behave
 
 
-ACCOUNT = {"status": 502, "type": "upstream_error", "attempts": 1}
-BROKEN = {"status": 502, "type": "upstream_error"}
-BUSY = {"status": 503, "type": "overloaded_error"}
+ACCOUNT: dict[str, Any] = {"status": 502, "type": "upstream_error", "attempts": 1}
+BROKEN: dict[str, Any] = {"status": 502, "type": "upstream_error"}
+BUSY: dict[str, Any] = {"status": 503, "type": "overloaded_error"}
 
 FAULTS = (
     Fault("401", answers(401, "authentication_error"), **ACCOUNT),

@@ -90,7 +90,7 @@ def check_form(reply: Reply, *, messages: bool) -> None:
         assert (answer.get("type") == "error") == messages
 
 
-SANDBOX = {
+SANDBOX: dict[str, Callable[[], Any]] = {
     "chat/completions": lambda: chat.Endpoint(Planner(), speed=0),
     "messages": lambda: messages.Endpoint(Planner(), speed=0),
     "messages/count_tokens": messages.Count,
