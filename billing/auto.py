@@ -244,6 +244,7 @@ def failed(topup: TopUp, failure: str, *, payment_id: str = "") -> TopUp:
     """
     if payment_id:
         stripe_payments.cancel_payment(payment_id)
+        faults.point("auto.cancelled")
         after = stripe_payments.retrieve_payment(payment_id)
         if after.status in ("succeeded", "processing"):
             return settle(topup, after)

@@ -137,6 +137,7 @@ def send(reversal_id: UUID) -> Reversal:
         payment_id = reversal.topup.stripe_payment_intent_id
         known = [one for one in stripe_payments.refunds_of(payment_id) if one.reversal_id == reversal.pk]
         try:
+            faults.point("refund.asked")
             found = known[0] if known else _ask_for(reversal, payment_id)
         except stripe_api.StripeUnavailable:
             raise
@@ -297,6 +298,7 @@ def _take(reversal: Reversal, topup: TopUp, now: datetime) -> None:
         at=now,
         first_lots=_lots_of(topup),
     )
+    faults.point("reversal.taken")
     reversal.taken_microcredits += owed
     reversal.save(update_fields=["taken_microcredits"])
 

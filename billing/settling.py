@@ -18,7 +18,7 @@ from django.db import transaction
 
 from billing import ledger, stripe_api, stripe_keys, stripe_payments
 from billing.models import HOUSE_ACCOUNTS, Account, CreditLot, TopUp, Transfer
-from core import background, clock
+from core import background, clock, faults
 from events import audit
 
 log = logging.getLogger(__name__)
@@ -129,6 +129,7 @@ def credit(topup: TopUp, paid: Paid, *, actor: audit.Actor = audit.SYSTEM) -> To
     topup.completed_at = topup.checked_at = now
     # A worker sends the receipt at once; the sweep does it where none heard.
     topup.run_after, topup.attempts = now + FIRST_LOOK, 0
+    faults.point("topup.credited")
     topup.save(update_fields=_PAID)
     record("topup.complete", topup, actor)
     background.enqueue_on_commit("billing.tasks.follow_up_topup", str(topup.pk), job_id=f"topup-mail-{topup.pk}")

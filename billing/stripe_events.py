@@ -15,7 +15,7 @@ from django.db import transaction
 
 from billing import customers, reversals, stripe_api, stripe_keys, topups
 from billing.models import StripeEvent
-from core import background, clock
+from core import background, clock, faults
 from core.logs import scrub
 
 log = logging.getLogger(__name__)
@@ -106,6 +106,7 @@ def handle(event_id: str, now: datetime | None = None) -> StripeEvent.State | No
     event = _claim(event_id, now)
     if event is None:
         return None
+    faults.point("event.claimed")
     try:
         ours = HANDLERS[event.type](event.object_id)
     except Exception as error:

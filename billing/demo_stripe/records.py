@@ -115,6 +115,7 @@ def dispute(charge: Object, *, amount: int, reason: str, inquiry: bool, now: int
             has_evidence=False,
             past_due=False,
             submission_count=0,
+            submission_method="not_submitted",
         ),
         is_charge_refundable=inquiry,
         livemode=False,

@@ -6,7 +6,7 @@ import http.server
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +203,150 @@ def test_nobody_pays_twice_or_too_late(fake: FakeStripe, later: Any) -> None:
         client.v1.checkout.sessions.expire(old.id)
 
 
+# ── Confirmations, saved cards ───────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize(("answer", "status"), [("approve", "paid"), ("deny", "unpaid")])
+def test_a_bank_may_ask_for_a_confirmation(fake: FakeStripe, answer: str, status: str) -> None:
+    made = fake.client().v1.checkout.sessions.create(wanted())
+    assert pay(fake, made.url, answer).endswith(f"/c/pay/{made.id}")  # nobody was asked yet
+    assert read(fake, made.id).payment_status == "unpaid"
+    pay(fake, made.url, "authenticate")
+    intent = read(fake, made.id).payment_intent
+    assert isinstance(intent, library.PaymentIntent)
+    assert (intent.status, intent.next_action and intent.next_action.type) == ("requires_action", "redirect_to_url")
+    assert "Your bank asks" in fake.browse(made.url or "")[2]
+    pay(fake, made.url, answer)
+    assert read(fake, made.id).payment_status == status
+    if answer == "deny":
+        assert "did not confirm" in fake.browse(made.url or "")[2]
+        pay(fake, made.url, "success")
+        assert read(fake, made.id).payment_status == "paid"
+
+
+def test_a_saved_card_is_charged_once_under_a_key(fake: FakeStripe) -> None:
+    owner, card = saved_card(fake)
+    first, again = (charge_card(fake, owner, card) for _ in range(2))
+    assert (first.id, first.status, first.amount_received) == (again.id, "succeeded", 500)
+    assert [event["type"] for event in fake.events()][-2:] == ["charge.succeeded", "payment_intent.succeeded"]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [("success_then_declines", "card_declined"), ("success_then_asks", "authentication_required")],
+)
+def test_a_refusal_says_why_and_is_the_answer_to_that_key(fake: FakeStripe, outcome: str, code: str) -> None:
+    owner, card = saved_card(fake, outcome)
+    attempts = []
+    for _ in range(2):
+        with pytest.raises(library.CardError) as refused:
+            charge_card(fake, owner, card)
+        assert (refused.value.http_status, refused.value.code) == (402, code)
+        said: Any = refused.value.error
+        attempts.append(said.payment_intent.id)
+    assert attempts[0] == attempts[1]
+    client = fake.client()
+    assert client.v1.payment_intents.retrieve(attempts[0]).status == "requires_payment_method"
+    assert client.v1.payment_intents.cancel(attempts[0]).status == "canceled"
+    with pytest.raises(library.InvalidRequestError):
+        client.v1.payment_intents.cancel(attempts[0])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"amount": 49},
+        {"currency": "eur"},
+        {"customer": None},
+        {"customer": "cus_none"},
+        {"payment_method": None},
+        {"payment_method": "pm_none"},
+        {"confirm": None},
+        {"off_session": None},
+        {"payment_method_types": ["card"]},
+    ],
+)
+def test_a_charge_that_stripe_would_refuse_is_refused(fake: FakeStripe, changes: dict[str, Any]) -> None:
+    owner, card = saved_card(fake)
+    before = len(fake.payments)
+    with pytest.raises(library.InvalidRequestError):
+        charge_card(fake, **{"customer": owner, "card": card, **changes})
+    assert len(fake.payments) == before
+
+
+def test_a_card_that_was_taken_away_is_not_charged(fake: FakeStripe) -> None:
+    owner, card = saved_card(fake)
+    client = fake.client()
+    portal = client.v1.billing_portal.sessions.create({"customer": owner, "return_url": "http://shop.test/cards"})
+    assert "ending in 4242" in fake.browse(portal.url)[2]
+    fake.browse(portal.url, {"card": card})
+    assert "No saved cards" in fake.browse(portal.url)[2]
+    assert fake.events()[-1]["type"] == "payment_method.detached"
+    acts: list[Callable[[], object]] = [
+        lambda: charge_card(fake, owner, card),
+        lambda: client.v1.payment_methods.detach(card),
+    ]
+    for act in acts:
+        with pytest.raises(library.InvalidRequestError):
+            act()
+
+
+# ── Refunds and disputes ─────────────────────────────────────────────────────────────────────────────────────────────
+def paid_charge(fake: FakeStripe, outcome: str = "success") -> str:
+    made = fake.client().v1.checkout.sessions.create(wanted())
+    pay(fake, made.url, outcome)
+    return str(fake.payments[-1]["latest_charge"])
+
+
+def test_parts_are_refunded_up_to_the_whole(fake: FakeStripe) -> None:
+    charge, refunds = paid_charge(fake), fake.client().v1.refunds
+    assert refunds.create({"charge": charge, "amount": 400}).status == "succeeded"
+    with pytest.raises(library.InvalidRequestError):
+        refunds.create({"charge": charge, "amount": 601})
+    assert refunds.create({"payment_intent": fake.payments[-1]["id"]}).amount == 600
+    with pytest.raises(library.InvalidRequestError) as over:
+        refunds.create({"charge": charge})
+    assert over.value.code == "charge_already_refunded"
+    found = fake.client().v1.charges.retrieve(charge)
+    assert (found.amount_refunded, found.refunded) == (1_000, True)
+    wrong: list[Any] = [{}, {"charge": "ch_none"}, {"payment_intent": "pi_none"}, {"charge": charge, "amount": 0}]
+    for one in wrong:
+        with pytest.raises(library.InvalidRequestError):
+            refunds.create(one)
+
+
+def test_a_bank_debit_is_refunded_slowly_and_may_come_back(fake: FakeStripe, later: Any) -> None:
+    charge = paid_charge(fake, "late_success")
+    later.shift(9)
+    fake.tick()
+    refund = fake.client().v1.refunds.create({"charge": charge})
+    assert refund.status == "pending"
+    later.shift(9)
+    fake.tick()
+    assert fake.client().v1.refunds.retrieve(refund.id).status == "succeeded"
+    fake.reversals.settle_refund(fake.refunds[0], succeeds=False)
+    assert fake.client().v1.charges.retrieve(charge).amount_refunded == 0
+    told = [event["type"] for event in fake.events()]
+    assert told[-3:] == ["refund.updated", "charge.refund.updated", "refund.failed"]
+
+
+def test_a_cardholder_disputes_and_the_bank_decides(fake: FakeStripe) -> None:
+    charge, client = paid_charge(fake), fake.client()
+    receipt = client.v1.charges.retrieve(charge).receipt_url or ""
+    for _ in range(2):
+        fake.browse(receipt, {"act": "dispute"})
+    (dispute,) = client.v1.disputes.list({"charge": charge}).data
+    assert (dispute.status, dispute.amount) == ("needs_response", 1_000)
+    assert client.v1.charges.retrieve(charge).disputed
+    with pytest.raises(library.InvalidRequestError) as refused:
+        client.v1.refunds.create({"charge": charge})
+    assert refused.value.code == "charge_disputed"
+    fake.browse(receipt, {"act": "won"})
+    fake.browse(receipt, {"act": "lost"})
+    assert client.v1.disputes.retrieve(dispute.id).status == "won"
+    with pytest.raises(library.InvalidRequestError):
+        client.v1.disputes.close(dispute.id)
+    assert client.v1.refunds.create({"charge": charge}).amount == 1_000
+
+
 # ── Objects ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 @pytest.fixture
 def played(fake: FakeStripe, later: Any) -> FakeStripe:
@@ -215,21 +359,72 @@ def played(fake: FakeStripe, later: Any) -> FakeStripe:
     return fake
 
 
+@pytest.fixture
+def lived_in(played: FakeStripe) -> FakeStripe:
+    """The same, with customers, cards, refunds and disputes."""
+    client, reversals = played.client(), played.reversals
+    owner, card = saved_card(played)
+    charge_card(played, owner, card)
+    charges = [one for one in played.demo.account.store.tables.charges.values() if one["status"] == "succeeded"]
+    client.v1.refunds.create({"charge": charges[0]["id"], "amount": 10, "reason": "duplicate"})
+    reversals.close_dispute(reversals.dispute(charges[1]), "won")
+    reversals.dispute(charges[2], inquiry=True)
+    client.v1.billing_portal.sessions.create({"customer": owner, "return_url": "http://shop.test/cards"})
+    return played
+
+
+def saved_card(fake: FakeStripe, outcome: str = "success") -> tuple[str, str]:
+    """A customer and the card that they left with a payment."""
+    customer = fake.client().v1.customers.create({"email": "someone@example.com", "name": "Someone"})
+    made = fake.client().v1.checkout.sessions.create(
+        wanted(
+            customer=customer.id,
+            customer_email=None,
+            payment_intent_data={"setup_future_usage": "off_session", "description": "1,000 credits"},
+        )
+    )
+    pay(fake, made.url, outcome)
+    (card,) = fake.client().v1.payment_methods.list({"customer": customer.id}).data
+    return customer.id, card.id
+
+
+def charge_card(fake: FakeStripe, customer: str, card: str, **changes: Any) -> library.PaymentIntent:
+    params: dict[str, Any] = {
+        "amount": 500,
+        "currency": "usd",
+        "customer": customer,
+        "payment_method": card,
+        "off_session": True,
+        "confirm": True,
+        **changes,
+    }
+    wish: Any = {name: value for name, value in params.items() if value is not None}
+    return fake.client().v1.payment_intents.create(wish, {"idempotency_key": "charge"})
+
+
 def everything(fake: FakeStripe) -> Iterator[tuple[str, Any, Object]]:
     tables = fake.demo.account.store.tables
     for name, kind, rows in (
         ("checkout.session", checkout.Session, tables.sessions),
         ("payment_intent", library.PaymentIntent, tables.payment_intents),
         ("charge", library.Charge, tables.charges),
+        ("customer", library.Customer, tables.customers),
+        ("payment_method", library.PaymentMethod, tables.payment_methods),
+        ("refund", library.Refund, tables.refunds),
+        ("dispute", library.Dispute, tables.disputes),
+        ("billing_portal.session", library.billing_portal.Session, tables.portals),
         ("event", library.Event, tables.events),
     ):
         for row in rows.values():
             yield name, kind, row
 
 
-def test_every_object_has_the_form_of_the_librarys_class(played: FakeStripe) -> None:
-    rows = list(everything(played))
-    assert len(rows) > 20
+def test_every_object_has_the_form_of_the_librarys_class(lived_in: FakeStripe) -> None:
+    rows = list(everything(lived_in))
+    assert {name for name, _, _ in rows} == {
+        *("checkout.session", "payment_intent", "charge", "customer", "payment_method", "refund", "dispute"),
+        *("billing_portal.session", "event"),
+    }
     assert [complaint for name, kind, row in rows for complaint in problems(row, kind, name)] == []
 
 
@@ -247,9 +442,9 @@ def test_a_wrong_object_would_be_found(played: FakeStripe) -> None:
 
 
 @pytest.mark.skipif(not SAMPLES.exists(), reason=f"no sample objects at {SAMPLES} (set HYPEREAL_SPECS)")
-def test_every_object_has_the_fields_of_stripes_own_samples(played: FakeStripe) -> None:
+def test_every_object_has_the_fields_of_stripes_own_samples(lived_in: FakeStripe) -> None:
     samples = json.loads(SAMPLES.read_text())["resources"]
-    missing = {(name, field) for name, _, row in everything(played) for field in samples[name].keys() - row.keys()}
+    missing = {(name, field) for name, _, row in everything(lived_in) for field in samples[name].keys() - row.keys()}
     assert missing == set()
 
 
