@@ -11,13 +11,12 @@ from allauth.account.models import EmailAddress
 from playwright.sync_api import expect
 
 from accounts.models import User
-from core import secrets
+from events import audit
 from events.models import AuditEvent
 from orgs.models import Membership, Workspace
-from sso import addresses
+from sso import addresses, connections
 from sso.models import OrgDomain, SsoConnection, SsoIdentity
-from sso.oidc import discovery
-from sso.saml import metadata, sides
+from sso.saml import sides
 from tests import factories
 from tests.fakes.identity_provider import pair
 from tests.look.conftest import Visit, Visitor, browser, server, site, visit  # noqa: F401  (fixtures)
@@ -50,33 +49,29 @@ def badwolf(reachable: None) -> Workspace:
     return organization
 
 
-def saml(organization: Workspace, idp: LemonLdap, **columns: Any) -> SsoConnection:
-    """What an admin does: a draft, our metadata registered over there, theirs pasted here, switched on."""
-    made = SsoConnection.objects.create(workspace=organization, kind="saml", **columns)
+def saml(organization: Workspace, idp: LemonLdap, **wanted: Any) -> SsoConnection:
+    """What an admin does: a draft, our metadata registered over there, theirs pasted here; that switches it on."""
+    made = connections.create(organization, "saml", wanted, by=audit.SYSTEM)
     idp.register(services={made.provider_id: sides.own_metadata(made).decode()})
-    paste(made, idp.saml_metadata())
-    made.status = SsoConnection.Status.ACTIVE
-    made.save()
-    return made
+    return paste(made, idp.saml_metadata())
 
 
-def paste(connection: SsoConnection, document: str) -> None:
+def paste(connection: SsoConnection, document: str) -> SsoConnection:
     """Take the provider's metadata."""
-    sides.take(connection, metadata.read(document.encode()))
-    connection.save()
+    changed = connections.change(connection, {"metadata_xml": document}, by=audit.SYSTEM)
+    assert changed.is_active
+    return changed
 
 
 def oidc(organization: Workspace, idp: LemonLdap) -> SsoConnection:
     """The same over OpenID Connect."""
-    made = SsoConnection.objects.create(workspace=organization, kind="oidc", client_id="hypereal", issuer=idp.issuer)
-    secret = "a-secret-of-the-client"
-    client = Client(made.client_id, secret, addresses.endpoint(made))
+    made = connections.create(organization, "oidc", {}, by=audit.SYSTEM)
+    client = Client("hypereal", "a-secret-of-the-client", addresses.endpoint(made))
     idp.register(clients={made.provider_id: client})
-    made.client_secret_sealed = secrets.encrypt(secret)
-    discovery.read(made)
-    made.status = SsoConnection.Status.ACTIVE
-    made.save()
-    return made
+    given = {"issuer": idp.issuer, "client_id": client.client_id, "client_secret": client.client_secret}
+    changed = connections.change(made, given, by=audit.SYSTEM)
+    assert changed.is_active
+    return changed
 
 
 def come_in(visitor: Visitor, name: str) -> None:
@@ -155,11 +150,25 @@ def test_a_certificate_rolls_over(badwolf: Workspace, lemonldap: LemonLdap, visi
     assert refusals(connection) == ["signature"]
     after = lemonldap.saml_metadata()
     descriptor = after[after.index("<KeyDescriptor") : after.index("</KeyDescriptor>") + len("</KeyDescriptor>")]
-    paste(connection, before.replace("<KeyDescriptor", f"{descriptor}<KeyDescriptor", 1))
+    connection = paste(connection, before.replace("<KeyDescriptor", f"{descriptor}<KeyDescriptor", 1))
     assert len(connection.idp_certificates) == 2
     start(visitor, connection)
     visitor.page.wait_for_url(f"{visitor.site}/**")
     assert is_in(visitor, "dwho@badwolf.org")
+
+
+def test_metadata_at_an_address_bring_new_certificates_by_themselves(
+    badwolf: Workspace, lemonldap: LemonLdap, visit: Visit  # noqa: F811
+) -> None:  # fmt: skip
+    connection = saml(badwolf, lemonldap)
+    wanted = {"metadata_url": f"{lemonldap.url}/saml/metadata/idp"}
+    connection = connections.change(connection, wanted, by=audit.SYSTEM)
+    lemonldap.register(keys=pair("the next year's"))
+    connections.check(connection, by=audit.SYSTEM)
+    visitor = visit()
+    start(visitor, connection)
+    come_in(visitor, "rtyler")
+    assert is_in(visitor, "rtyler@badwolf.org")
 
 
 def test_a_tile_in_the_provider_s_portal_asks_first(
