@@ -12,7 +12,11 @@ from django.http import HttpRequest
 
 from accounts.models import User
 from core import clock
+from events import audit
 from orgs import access
+from orgs.models import Workspace
+from orgs.signals import organization_deleted
+from sso import connections, domains
 from sso.models import SsoConnection
 
 SESSION_KEY = "sso_connection"
@@ -33,3 +37,12 @@ def mark_session(
     if sso_session_ends_at:
         left = datetime.fromisoformat(sso_session_ends_at) - clock.now()
         request.session.set_expiry(max(60, min(int(left.total_seconds()), settings.SESSION_COOKIE_AGE)))
+
+
+@receiver(organization_deleted)
+def release(workspace: Workspace, by: audit.Actor, **_: Any) -> None:
+    """A deleted organization speaks for nobody: its connections end, and its domains are free for others to prove."""
+    for connection in connections.of_workspace(workspace):
+        connections.delete(connection, by=by)
+    for row in domains.of_workspace(workspace):
+        domains.remove(row, by=by)

@@ -12,7 +12,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET
 
 from sso import flows, sign_in, starting
-from sso.doors import step
+from sso.doors import not_here, step
 from sso.models import SsoConnection
 from sso.oidc import callback
 from sso.saml import views as saml
@@ -22,6 +22,8 @@ from sso.saml import views as saml
 @step()
 def login(request: HttpRequest, connection: SsoConnection) -> HttpResponse:
     """Off to the provider. From a form of ours, a page stands between: see `sso.addresses.login_path`."""
+    if not connection.is_active:  # somebody is testing it, and nobody else may
+        return not_here(request)
     if request.GET.get("from") == "form":
         given = {name: request.GET[name] for name in ("next", "login_hint") if request.GET.get(name)}
         return render(request, "sso/continue.html", {"connection": connection, "address": f"?{urlencode(given)}"})

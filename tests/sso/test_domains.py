@@ -233,8 +233,7 @@ def test_the_page_leads_to_a_proof(names: NameServer, no_file: None) -> None:
     page = admin.get(home).content.decode()
     assert "_hypereal-challenge.acme.example" in page
     assert proofs.expected(row.token) in page
-    answer = admin.post(f"{home}/{row.pk}/verify", follow=True).content.decode()
-    assert "no such record yet" in answer
+    assert "no such record yet" in admin.post(f"{home}/{row.pk}/verify", follow=True).content.decode()
     publish(names, row)
     assert "acme.example is proven." in admin.post(f"{home}/{row.pk}/verify", follow=True).content.decode()
     assert admin.post(home, {"domain": "gmail.com"}).status_code == 422
