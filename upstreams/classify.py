@@ -36,7 +36,8 @@ _ACCOUNT_CODES = frozenset({
 _ACCOUNT_TEXT = re.compile(
     r"credit balance is too low|insufficient (?:balance|credits?|funds)|api key not valid|incorrect api key"
     r"|invalid (?:x-)?api[- ]key"
-    r"|user location is not supported|spend(?:ing)? limit|account (?:is|has been) (?:suspended|deactivated|not active)"
+    r"|user location is not supported|enable billing|credits? (?:is|are|have been) (?:depleted|exhausted)"
+    r"|spend(?:ing)? limit|account (?:is|has been) (?:suspended|deactivated|not active)"
     r"|organization has been disabled",
     re.IGNORECASE,
 )

@@ -46,6 +46,9 @@ def request(fields: Mapping[str, Any]) -> JsonObject:
     messages = fields.get("messages")
     if not isinstance(messages, list):
         raise cannot("This kind of messages", "messages")
+    for name in ("web_search_options", "audio"):
+        if fields.get(name) is not None:
+            raise cannot("This", name)
     body: JsonObject = {"contents": list(_contents(messages))}
     if system := [
         part for message in messages if _role(message) in ("system", "developer") for part in _texts(message)
@@ -55,7 +58,7 @@ def request(fields: Mapping[str, Any]) -> JsonObject:
         body["generationConfig"] = config
     if tools := list(_tools(fields)):
         body["tools"] = [{"functionDeclarations": tools}]
-    if choice := _tool_config(fields.get("tool_choice")):
+    if choice := _tool_config(fields.get("tool_choice") or _older_choice(fields.get("function_call"))):
         body["toolConfig"] = {"functionCallingConfig": choice}
     if settings := fields.get("safety_settings") or google_extra(fields).get("safety_settings"):
         body["safetySettings"] = settings
@@ -242,7 +245,8 @@ def _thinking(fields: Mapping[str, Any]) -> JsonObject:
 
 
 def _tools(fields: Mapping[str, Any]) -> Iterator[JsonObject]:
-    for place, tool in enumerate(listed(fields.get("tools"))):
+    older = [{"function": function} for function in listed(fields.get("functions"))]
+    for place, tool in enumerate([*listed(fields.get("tools")), *older]):
         function = tool.get("function") if isinstance(tool, dict) else None
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             raise cannot("This tool", f"tools[{place}]")
@@ -250,6 +254,11 @@ def _tools(fields: Mapping[str, Any]) -> Iterator[JsonObject]:
         if isinstance(function.get("parameters"), dict):
             declared["parametersJsonSchema"] = function["parameters"]
         yield declared
+
+
+def _older_choice(choice: Any) -> Any:
+    """``function_call``, the word that ``tool_choice`` had before."""
+    return {"function": choice} if isinstance(choice, dict) else choice
 
 
 def _tool_config(choice: Any) -> JsonObject:

@@ -251,6 +251,7 @@ def test_whatever_a_caller_writes_is_converted_or_refused(fields: Json) -> None:
         (gemini_from_chat.request, {"messages": [], "tools": [{"type": "web_search"}]}, "tools[0]"),
         (gemini_from_chat.request, {"messages": [], "response_format": {"type": "grammar"}}, "response_format"),
         (gemini_from_chat.request, {"messages": [7]}, "messages[0]"),
+        (gemini_from_chat.request, {"messages": [], "web_search_options": {}}, "web_search_options"),
     ],
 )
 def test_what_has_no_words_there_is_refused_by_name(convert: Any, fields: Json, param: str) -> None:
@@ -378,3 +379,21 @@ def test_pieces_of_calls_go_out_whole() -> None:
         {"functionCall": {"id": "c0", "name": "a", "args": {"x": 1}}},
         {"functionCall": {"id": "c1", "name": "b", "args": {}}},
     ]
+
+
+def test_the_older_words_for_tools_are_understood() -> None:
+    spoken = {
+        "messages": [
+            {"role": "user", "content": "Look"},
+            {"role": "assistant", "content": None, "function_call": {"name": "look", "arguments": '{"at": 1}'}},
+            {"role": "function", "name": "look", "content": "nothing"},
+        ],
+        "functions": [{"name": "look", "parameters": {"type": "object"}}],
+        "function_call": {"name": "look"},
+    }
+    native = gemini_from_chat.request(spoken)
+    assert native["contents"][1]["parts"] == [{"functionCall": {"name": "look", "args": {"at": 1}}}]
+    response = {"name": "look", "response": {"output": "nothing"}}
+    assert native["contents"][2] == {"role": "user", "parts": [{"functionResponse": response}]}
+    assert native["tools"][0]["functionDeclarations"][0]["name"] == "look"
+    assert native["toolConfig"]["functionCallingConfig"] == {"mode": "ANY", "allowedFunctionNames": ["look"]}
