@@ -194,6 +194,18 @@ CHECKS: tuple[Check, ...] = (
                l.charged_microcredits, l.saved_microcredits, l.latency_ms)""",  # noqa: S608 (a constant)
     ),
     Check(
+        "statements",
+        "what a workspace's statement of a month shows by model and key is what the ledger took in that month",
+        """SELECT COALESCE(r.workspace_id, t.workspace_id), COALESCE(r.month, t.month), r.charged, t.charged FROM
+        (SELECT workspace_id, date_trunc('month', day)::date AS month, sum(charged_microcredits) AS charged
+         FROM usage_rollup GROUP BY 1, 2 HAVING sum(charged_microcredits) > 0) r
+        FULL JOIN (SELECT workspace_id, date_trunc('month', billed_at AT TIME ZONE 'UTC')::date AS month,
+                          sum(amount_microcredits) AS charged
+                   FROM billing_transfer WHERE kind = 'usage' GROUP BY 1, 2) t
+          ON t.workspace_id = r.workspace_id AND t.month = r.month
+        WHERE r.charged IS DISTINCT FROM t.charged""",
+    ),
+    Check(
         "checkpoints",
         "days that were sealed have not changed since",
         """SELECT c.day FROM usage_checkpoint c

@@ -57,6 +57,7 @@ DAMAGE: dict[str, Callable[[], object]] = {
         scope="member", scope_id=ids.uuid7(), month=clock.month_of(clock.now()), spent_microcredits=1
     ),
     "rollups": lambda: Rollup.objects.filter(status=200).update(requests=2),
+    "statements": lambda: Rollup.objects.filter(status=200).update(charged_microcredits=71),
     "holds": lambda: Hold.objects.filter(state="posted").update(charged_microcredits=69),
     "calls": sql("UPDATE usage_requestlog SET charged_microcredits = 71 WHERE charged_microcredits = 70"),
     "dates": sql("UPDATE billing_transfer SET billed_at = billed_at + interval '1 second' WHERE kind = 'usage'"),
