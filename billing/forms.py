@@ -100,7 +100,7 @@ class AutoTopUpForm(forms.Form):
         error_messages={"required": _("Enter an amount."), "invalid": _("Enter whole credits, like 500.")},
     )
     amount = _dollars(_("Charge"))
-    cap = _dollars(_("At most a month"))
+    cap = _dollars(_("At most a month (UTC)"))
     use_required_attribute = False
 
     #: Fields by the names that the rule has for them.
