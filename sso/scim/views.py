@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from allauth.core.internal import ratelimit
 from django.core.exceptions import RequestDataTooBig
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
@@ -75,6 +76,7 @@ class Call:
 
 
 Endpoint = Callable[..., HttpResponse]
+_WRITES: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
 # ── Around every endpoint ────────────────────────────────────────────────────────────────────────────────────────────
@@ -102,7 +104,11 @@ def endpoint(**by_method: Endpoint) -> Endpoint:
 def _answered(view: Endpoint, call: Call, kwargs: dict[str, str]) -> HttpResponse:
     try:
         with PROVIDER:
-            return view(call, **kwargs)
+            if call.request.method not in _WRITES:
+                return view(call, **kwargs)
+            with transaction.atomic():  # what a change starts from is read behind the changes before it
+                people.lock(call.connection)
+                return view(call, **kwargs)
     except SCIMException as error:
         return _of(error.to_error())
     except ValidationError as error:

@@ -15,7 +15,7 @@ from typing import Any, Final
 import xmlsec
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 from lxml import etree
 
@@ -49,9 +49,13 @@ class Pair:
 
 
 @functools.cache
-def pair(name: str = "honest") -> Pair:
-    """The key pair of that name, made once a run."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+def pair(name: str = "honest", *, curve: bool = False) -> Pair:
+    """The key pair of that name, made once a run; RSA, or on the curve P-256."""
+    key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey = (
+        ec.generate_private_key(ec.SECP256R1())
+        if curve
+        else rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    )
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)
     certificate = (

@@ -76,6 +76,13 @@ def test_usual_ways_to_encrypt_are_taken(content: str, sp: ServiceProvider) -> N
     assert read(message, sp).email == ROBIN
 
 
+def test_a_signature_by_an_elliptic_curve_is_taken(sp: ServiceProvider) -> None:
+    keys = fake.pair("curve", curve=True)
+    message = fake.IdentityProvider(keys=keys).respond(says(), method=Transform.TransformEcdsaSha256)
+    assert response.read(message, registered(keys), sp, request_id=REQUEST).email == ROBIN
+    refused(message, sp, "signature")
+
+
 @pytest.mark.parametrize("seconds", [-100, 100], ids=["behind", "ahead"])
 def test_a_clock_that_is_a_little_off_does_no_harm(seconds: int, sp: ServiceProvider) -> None:
     issued = datetime.now(UTC) + timedelta(seconds=seconds)

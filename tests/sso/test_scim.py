@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.test import Client
 
 from accounts.models import User
 from core import clock
@@ -16,20 +13,14 @@ from events.models import AuditEvent
 from orgs import members
 from orgs.members import Source
 from orgs.models import Membership
-from sso.models import ScimGroup, ScimToken, ScimUser, SsoConnection
-from sso.scim import tokens
+from sso.models import ScimGroup, ScimUser, SsoConnection
 from tests import factories
 from tests.accounts.front_door import Browser, is_signed_in
 from tests.fakes import identity_provider as fake
 from tests.sso import company, saml_company
+from tests.sso.directory import ROBIN, SCHEMA, Directory
 
 pytestmark = pytest.mark.django_db
-
-SCHEMA = "urn:ietf:params:scim:schemas:core:2.0"
-PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
-ROBIN = {"schemas": [f"{SCHEMA}:User"], "userName": "robin@acme.example", "externalId": "e-1", "active": True,
-         "name": {"givenName": "Robin", "familyName": "Example"},
-         "emails": [{"value": "robin@acme.example", "type": "work", "primary": True}]}  # fmt: skip
 
 
 @pytest.fixture
@@ -38,37 +29,6 @@ def connection(settings: Any, db: None) -> SsoConnection:
     made = saml_company.saml(fake.IdentityProvider())
     factories.member(made.workspace, "owner")
     return made
-
-
-class Directory:
-    """A provisioning client with a token."""
-
-    def __init__(self, connection: SsoConnection) -> None:
-        issued = tokens.issue(connection, actor=audit.SYSTEM, created_by=None, name="Entra")
-        self.token, self.secret = issued.token, issued.secret
-        self.client = Client(headers={"authorization": f"Bearer {issued.secret}"})
-
-    def __call__(self, method: str, path: str, body: Any = None, **query: str) -> Any:
-        data = b"" if body is None else json.dumps(body).encode()
-        return self.client.generic(
-            method, f"/scim/v2/{path}", data, content_type="application/scim+json", query_params=query
-        )
-
-    def create(self, **changes: Any) -> dict[str, Any]:
-        answer = self("POST", "Users", {**ROBIN, **changes})
-        assert answer.status_code == 201, answer.content
-        made: dict[str, Any] = answer.json()
-        return made
-
-    def patch(self, path: str, *operations: dict[str, Any]) -> Any:
-        return self("PATCH", path, {"schemas": [PATCH], "Operations": list(operations)})
-
-    def group(self, name: str, *people: dict[str, Any]) -> dict[str, Any]:
-        body = {"schemas": [f"{SCHEMA}:Group"], "displayName": name, "members": [{"value": p["id"]} for p in people]}
-        answer = self("POST", "Groups", body)
-        assert answer.status_code == 201, answer.content
-        made: dict[str, Any] = answer.json()
-        return made
 
 
 @pytest.fixture
@@ -354,49 +314,3 @@ def test_other_bodies_are_refused(body: bytes, directory: Directory) -> None:
     assert answer.status_code == 400
     assert answer.json()["schemas"] == ["urn:ietf:params:scim:api:messages:2.0:Error"]
     assert not ScimUser.objects.exists()
-
-
-# ── The token ────────────────────────────────────────────────────────────────────────────────────────────────────────
-@pytest.mark.parametrize("path", ["Users", "Groups", "ServiceProviderConfig", "Schemas", "nothing/here"])
-def test_nothing_opens_without_a_token(path: str, connection: SsoConnection) -> None:
-    member = factories.member(connection.workspace, "admin")
-    browser = Client()
-    browser.force_login(member)
-    for client in (Client(), browser, Client(headers={"authorization": "Bearer scim_wrong"})):
-        answer = client.get(f"/scim/v2/{path}")
-        assert answer.status_code == 401
-        assert answer["WWW-Authenticate"].startswith("Bearer")
-        assert answer.json()["status"] == "401"
-
-
-@pytest.mark.parametrize("how", ["revoked", "expired", "disabled", "suspended"])
-def test_a_token_ends(how: str, directory: Directory, connection: SsoConnection) -> None:
-    assert directory("GET", "Users").status_code == 200
-    if how == "revoked":
-        tokens.revoke(directory.token, actor=audit.SYSTEM)
-        assert actions(connection)[-1] == "scim_token.revoke"
-    elif how == "expired":
-        ScimToken.objects.update(expires_at=clock.now() - timedelta(seconds=1))
-    elif how == "disabled":
-        SsoConnection.objects.update(status="disabled")
-    else:
-        connection.workspace.active = False
-        connection.workspace.save()
-    assert directory("GET", "Users").status_code == 401
-
-
-def test_the_secret_is_nowhere(directory: Directory) -> None:
-    row = ScimToken.objects.get()
-    assert directory.secret.startswith(row.prefix)
-    stored = " ".join(str(value) for value in vars(row).values()) + str(AuditEvent.objects.values_list("details"))
-    assert directory.secret not in stored
-    assert directory.secret not in repr(tokens.Issued(row, directory.secret))
-    directory("GET", "Users")
-    row.refresh_from_db()
-    assert row.last_used_at is not None
-
-
-def test_a_last_slash_does_no_harm(directory: Directory) -> None:
-    assert directory("GET", "Users/").status_code == 200
-    answer = directory("DELETE", "Schemas/")
-    assert (answer.status_code, answer["Allow"]) == (405, "GET")

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from django.test import Client
 
+from core import clock
 from events import audit
 from events.models import AuditEvent
+from orgs.models import Workspace
 from sso.models import ScimToken, SsoConnection
 from sso.scim import tokens
 from tests import cast
 from tests.fakes import identity_provider as fake
 from tests.sso import company, saml_company
+from tests.sso.directory import Directory
 
 pytestmark = pytest.mark.django_db
 
@@ -143,3 +147,49 @@ def test_other_connections_tokens_are_not_there(acme: cast.Cast, connection: Sso
         assert client.post(path).status_code == 404
     assert client.delete(f"{api(connection)}/{token.pk}").status_code == 404
     assert client.delete(f"{api(connection)}/nonsense").status_code == 404
+
+
+# ── What a token opens ───────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize("path", ["Users", "Groups", "ServiceProviderConfig", "Schemas", "nothing/here"])
+def test_nothing_opens_without_a_token(path: str, acme: cast.Cast) -> None:
+    browser = acme.client("owner")
+    for client in (Client(), browser, Client(headers={"authorization": "Bearer scim_wrong"})):
+        answer = client.get(f"/scim/v2/{path}")
+        assert answer.status_code == 401
+        assert answer["WWW-Authenticate"].startswith("Bearer")
+        assert answer.json()["status"] == "401"
+
+
+@pytest.mark.parametrize("how", ["revoked", "expired", "disabled", "suspended"])
+def test_a_token_ends(how: str, connection: SsoConnection) -> None:
+    directory = Directory(connection)
+    assert directory("GET", "Users").status_code == 200
+    if how == "revoked":
+        tokens.revoke(directory.token, actor=audit.SYSTEM)
+        assert AuditEvent.objects.latest("id").action == "scim_token.revoke"
+    elif how == "expired":
+        ScimToken.objects.update(expires_at=clock.now() - timedelta(seconds=1))
+    elif how == "disabled":
+        SsoConnection.objects.update(status="disabled")
+    else:
+        Workspace.objects.filter(pk=connection.workspace_id).update(active=False)
+    assert directory("GET", "Users").status_code == 401
+
+
+def test_the_secret_is_nowhere(connection: SsoConnection) -> None:
+    directory = Directory(connection)
+    row = ScimToken.objects.get()
+    assert directory.secret.startswith(row.prefix)
+    stored = " ".join(str(value) for value in vars(row).values()) + str(AuditEvent.objects.values_list("details"))
+    assert directory.secret not in stored
+    assert directory.secret not in repr(tokens.Issued(row, directory.secret))
+    directory("GET", "Users")
+    row.refresh_from_db()
+    assert row.last_used_at is not None
+
+
+def test_a_last_slash_does_no_harm(connection: SsoConnection) -> None:
+    directory = Directory(connection)
+    assert directory("GET", "Users/").status_code == 200
+    answer = directory("DELETE", "Schemas/")
+    assert (answer.status_code, answer["Allow"]) == (405, "GET")
