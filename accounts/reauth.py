@@ -10,6 +10,7 @@ from typing import Any, Final
 from allauth.account.internal.flows.login import get_authentication_records
 from allauth.account.internal.flows.reauthentication import get_reauthentication_flows
 from allauth.core.exceptions import ReauthenticationRequired
+from allauth.usersessions.models import UserSession
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
 
@@ -18,6 +19,8 @@ from core import errors
 
 #: A proof counts for so long, whether it was the sign-in itself or a password asked for later.
 LASTS_SECONDS: Final = 900
+#: For what people do often (making keys) a session of this age is asked once, and then not for as long again.
+OLD_SECONDS: Final = 12 * 3600
 
 View = Callable[..., HttpResponse]
 
@@ -44,6 +47,30 @@ def ask(request: HttpRequest) -> None:
     """
     if not is_recent(request):
         raise ReauthenticationRequired
+
+
+def ask_old_session(request: HttpRequest) -> None:
+    """`ask`, but only where the session began OLD_SECONDS ago and nothing was proven since."""
+    if is_old(request):
+        raise ReauthenticationRequired
+
+
+def check_old_session(request: HttpRequest) -> None:
+    """`check`, but only where the session began OLD_SECONDS ago and nothing was proven since."""
+    if is_old(request):
+        check(request)
+
+
+def is_old(request: HttpRequest) -> bool:
+    """Whether the last proof, or else the beginning of the session, is longer ago than OLD_SECONDS."""
+    user = request.user
+    if not isinstance(user, User) or not get_reauthentication_flows(user):
+        return False
+    since = time.time() - OLD_SECONDS
+    if any(record["at"] > since for record in get_authentication_records(request, user)):
+        return False
+    began = UserSession.objects.filter(session_key=request.session.session_key).values_list("created_at", flat=True)
+    return any(moment.timestamp() <= since for moment in began)
 
 
 def required(view: View) -> View:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -29,6 +29,7 @@ class State:
 _ACTIVE = State(_("Active"), "success")
 _NEAR = State(_("Near limit"), "warning", "triangle-alert")
 _REACHED = State(_("Limit reached"), "error", "circle-alert")
+_ORPHAN = State(_("Refused: its maker left"), "warning", "triangle-alert")
 _EXPIRED = State(_("Expired"), "neutral", "clock-alert")
 _DISABLED = {
     "": State(_("Disabled"), "neutral", "ban"),
@@ -53,12 +54,16 @@ class KeyRow:
         return None if limit is None else 100 if limit == 0 else self.spent_microcredits * 100 // limit
 
 
-def rows_of(keys: Iterable[ApiKey]) -> list[KeyRow]:
-    """The rows of these keys; one query for all their meters of the current month (UTC)."""
-    keys = list(keys)
+def rows_of(keys: Iterable[ApiKey], orphans: Iterable[ApiKey] = ()) -> list[KeyRow]:
+    """The rows of these keys; one query for all their meters of the current month (UTC).
+
+    ``orphans``: those of them whose maker is gone (`keys.leaving`), which are refused although nobody disabled them.
+    """
+    keys, refused = list(keys), {key.pk for key in orphans}
     spent = spent_this_month(key.pk for key in keys)
     now = clock.now()
-    return [_row(key, spent.get(key.pk, 0), now) for key in keys]
+    rows = [_row(key, spent.get(key.pk, 0), now) for key in keys]
+    return [replace(row, state=_ORPHAN) if row.key.enabled and row.key.pk in refused else row for row in rows]
 
 
 def spent_this_month(key_ids: Iterable[UUID]) -> dict[UUID, int]:

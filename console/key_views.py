@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID
 
 from django import forms
@@ -19,6 +20,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
+from accounts import reauth
 from console import key_rows, snippets
 from console.forms import KeyForm, NewKeyForm
 from core import errors
@@ -47,6 +49,10 @@ def new_key(request: MemberRequest) -> HttpResponse:
     form = NewKeyForm(request.POST, auto_id="new-key-%s")
     if not form.is_valid():
         return _dialog(request, "new", form=form, status=422)
+    if _is_fragment(request) and reauth.is_old(request):  # htmx would swap the password page into the dialog
+        address = f"{reverse('account_reauthenticate')}?{urlencode({'next': reverse('keys_new')})}"
+        return HttpResponse(status=403, headers={"HX-Redirect": address})
+    reauth.ask_old_session(request)
     try:
         issued = issuing.create(
             request.access.workspace,
@@ -122,10 +128,10 @@ def delete_key(request: MemberRequest, key_id: UUID) -> HttpResponse:
 
 # ── Answers ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 def _page(request: MemberRequest) -> dict[str, Any]:
-    found = lookup.of_workspace(request.access)
+    found, orphans = lookup.of_workspace(request.access), list(leaving.orphans(request.access.workspace))
     return {
-        "rows": key_rows.rows_of(found),
-        "orphans": list(leaving.orphans(request.access.workspace)),
+        "rows": key_rows.rows_of(found, orphans),
+        "orphans": orphans,
         "can_write": Permission.KEYS_WRITE in request.access.permissions,
         "snippets": snippets.snippets(),
         "form": NewKeyForm.empty(),

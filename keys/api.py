@@ -11,6 +11,7 @@ from ninja import Query, Router, Schema, Status
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
+from accounts import reauth
 from core import money
 from events import audit
 from keys import issuing, leaving, lookup, rules
@@ -117,6 +118,7 @@ def list_keys(request: HttpRequest, chosen: Query[Chosen]) -> dict[str, Any]:
 @router.post("", auth=access.member(), response={201: CreatedKey}, by_alias=True, summary="Create a key")
 def create_key(request: HttpRequest, body: NewKey) -> Status[dict[str, Any]]:
     place = _place(request, body.organization_id, Permission.KEYS_WRITE)
+    reauth.check_old_session(request)
     actor = audit.actor_of(request)
     terms = issuing.Terms(**body.columns())
     issued = issuing.create(place.workspace, terms, actor=actor, created_by=place.user, enabled=body.enabled)

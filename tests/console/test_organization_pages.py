@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
+from allauth.usersessions.models import UserSession
 from django.core import mail
 from django.core.cache import cache
 from django.test import Client
@@ -270,6 +271,14 @@ def test_enabling_a_key_whose_maker_left_takes_it_over(company: cast.Cast) -> No
         assert me_by_key(issued.secret) == 200
 
 
+def test_a_key_whose_maker_is_deactivated_says_that_it_is_refused(company: cast.Cast) -> None:
+    issued = key_of(company, DEVELOPER)
+    assert "its maker left" not in company.client(ADMIN).get("/manage-api-keys").content.decode()
+    User.objects.filter(pk=company[DEVELOPER].pk).update(is_active=False)
+    assert me_by_key(issued.secret) == 401
+    assert "Refused: its maker left" in company.client(ADMIN).get("/manage-api-keys").content.decode()
+
+
 def test_a_key_disabled_by_hand_stays_so_for_its_heir(company: cast.Cast) -> None:
     issued, row = key_of(company, DEVELOPER), row_of(company, DEVELOPER)
     ApiKey.objects.filter(pk=issued.key.pk).update(enabled=False, disabled_reason="by_hand")
@@ -407,6 +416,30 @@ def test_asking_for_it_asks_for_the_password(company: cast.Cast) -> None:
     assert Workspace.objects.get(pk=company.organization.pk).require_second_factor
     changed = AuditEvent.objects.get(action="organization.change")
     assert changed.details == {"require_second_factor": {"from": False, "to": True}}
+
+
+# ── Old sessions ─────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_an_old_session_makes_keys_after_a_password_only(company: cast.Cast) -> None:
+    browser = browser_of(company[DEVELOPER])
+    form = {"name": "late", "form_token": str(uuid.uuid4())}
+    UserSession.objects.update(created_at=clock.now() - timedelta(hours=13))
+    assert browser.post("/manage-api-keys/new", {**form, "form_token": str(uuid.uuid4())}).status_code == 200
+    stale(browser)
+    answer = browser.post("/manage-api-keys/new", form, headers={"HX-Request": "true"})
+    assert answer["HX-Redirect"].startswith("/accounts/reauthenticate/")
+    answer = browser.post("/api/api-keys", {"name": "late"}, content_type="application/json")
+    assert answer.json()["error"]["code"] == "reauthentication_required"
+    answer = browser.post("/manage-api-keys/new", form)
+    assert answer["Location"].startswith("/accounts/reauthenticate/")
+    assert ApiKey.objects.count() == 1
+    proof = {"password": factories.PASSWORD, "next": "/manage-api-keys/new"}
+    assert "is ready. Copy it now" in browser.post(answer["Location"], proof).content.decode()
+    assert ApiKey.objects.count() == 2
+
+
+def test_a_young_session_is_not_asked(company: cast.Cast) -> None:
+    client = stale(company.client(DEVELOPER))
+    assert client.post("/api/api-keys", {"name": "now"}, content_type="application/json").status_code == 201
 
 
 # ── The frame ────────────────────────────────────────────────────────────────────────────────────────────────────────
