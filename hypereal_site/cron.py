@@ -22,6 +22,7 @@ from core import clock
 from idempotency.models import StoredAnswer
 from limits import watch
 from sso import maintenance as sso_maintenance
+from statements import mailing
 from usage import sweep, verify
 
 log = logging.getLogger(__name__)
@@ -70,6 +71,7 @@ def entries() -> Sequence[Entry]:
         Entry("old answers to idempotency keys", 3_600.0, _forget_answers),
         Entry("old sessions", 86_400.0, _forget_sessions),
         Entry("identity providers and domains", 600.0, sso_maintenance.sweep),
+        Entry("mails of statements", 3_600.0, lambda: mailing.sweep(clock.now())),
         Entry("proof of the books", 86_400.0, _prove_books),
     )
 

@@ -28,8 +28,11 @@ from usage.queries import ModelCost, Totals
 
 #: The log is asked for the members' shares; a month of a very busy workspace takes it a while.
 MEMBERS_SECONDS: Final = 60
-#: A transfer's id is made shortly before the moment that dates it: an index bound with room to spare.
+#: A transfer's id is made shortly before the moment that dates it, a call's when it starts: index bounds with room.
 _ROOM: Final = timedelta(days=2)
+_CALLS_ROOM: Final = timedelta(days=14)
+#: A transaction that took its moment before the month's end may be written after it: not so long after it, though.
+FINAL_AFTER: Final = timedelta(hours=1)
 _NOBODY: Final = UUID(int=0)
 
 
@@ -83,8 +86,8 @@ class Statement:
 
     @property
     def is_closed(self) -> bool:
-        """Whether the month is over, so that nothing on this statement changes any more."""
-        return self.made_at >= self.month.end
+        """Whether the month is over for good, so that nothing on this statement changes any more."""
+        return self.made_at >= self.month.end + FINAL_AFTER
 
     @property
     def number(self) -> str:
@@ -106,7 +109,7 @@ GROUP BY 1, 2, 3, 4 ORDER BY 1, 2"""
 
 _MEMBERS: Final = """
 SELECT user_id, count(*), sum(charged_microcredits) FROM usage_requestlog
-WHERE workspace_id = %(workspace)s AND id >= %(first)s AND id < %(last)s
+WHERE workspace_id = %(workspace)s AND id >= %(first_call)s AND id < %(last)s
   AND billed_at >= %(start)s AND billed_at < %(end)s GROUP BY 1"""
 
 
@@ -223,6 +226,7 @@ def _bounds(workspace_id: UUID, month: Month) -> dict[str, Any]:
         "start": month.start,
         "end": month.end,
         "first": ids.first_at(month.start - _ROOM),
+        "first_call": ids.first_at(month.start - _CALLS_ROOM),
         "last": ids.first_at(month.end + _ROOM),
     }
 

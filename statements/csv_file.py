@@ -33,7 +33,7 @@ def _lines(made: Statement) -> Iterator[Line]:
     yield _amount("balance", "opening", made.month.start.isoformat(), made.opening_microcredits)
     for _heading, flow in wording.headed(made.flows):
         yield _amount("flow", flow.key, "", flow.amount_microcredits)
-    until = made.month.end if made.is_closed else made.made_at
+    until = min(made.made_at, made.month.end)
     yield _amount("balance", "closing", until.isoformat(), made.closing_microcredits)
     for movement in made.movements:
         at, amount = movement.at.isoformat(), movement.amount_microcredits

@@ -22,7 +22,7 @@ class ProfileForm(forms.ModelForm):  # type: ignore[type-arg]
         }
         help_texts = {
             "legal_name": _("Empty: the workspace's name."),
-            "email": _("Where your accounting wants to be reached; it stands on statements."),
+            "email": _("Each month's statement is mailed there once the month is over. It stands on statements, too."),
             "tax_id": _("Such as a VAT number."),
         }
 

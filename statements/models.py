@@ -38,6 +38,23 @@ class BillingProfile(models.Model):
         return self.legal_name or self.email or str(self.workspace_id)
 
 
+class SentStatement(models.Model):
+    """A month's statement that was mailed, or that there was nothing to mail of: each once."""
+
+    id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
+    workspace = models.ForeignKey(Workspace, on_delete=models.PROTECT, related_name="sent_statements")
+    month = models.DateField()
+    #: Where it went, empty where nothing was sent.
+    email = models.EmailField(blank=True)
+    sent_at = models.DateTimeField(default=clock.now)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["workspace", "month"], name="statements_sent_once")]
+
+    def __str__(self) -> str:
+        return f"{self.workspace_id} {self.month}"
+
+
 class Adjustment(Transfer):
     """Transfers by which an operator corrected a balance."""
 

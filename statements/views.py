@@ -67,7 +67,7 @@ def statement(request: MemberRequest, month: str) -> HttpResponse:
         "profile": profiles.at(workspace.pk, made.month.end),
         "flows": wording.headed(made.flows),
         "movements": [(words, each, receipts.get(each.reference)) for words, each in wording.described(made.movements)],
-        "newer": str(made.month.next) if made.is_closed else "",
+        "newer": str(made.month.next) if made.month < Month.of(clock.now()) else "",
         "older": str(made.month.previous) if made.month > composing.first_month(workspace.pk) else "",
         "may_write": _may_write(request),
     }

@@ -60,7 +60,7 @@ def test_a_quote_is_the_hold_to_the_microcredit(gateway: Gateway, name: str) -> 
     caller, model = gateway.caller(), model_for(gateway, name, wait)
     body = {"model": model, **BODIES[name]}
     quoted = quote(caller, body)
-    assert quoted.status == 200, quoted.text
+    assert quoted.status == 200, quoted.body
     calling = threading.Thread(target=caller.send, args=("POST", PATHS[name], body))
     calling.start()
     try:

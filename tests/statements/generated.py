@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import connection
 
 from billing import ledger
@@ -60,7 +62,7 @@ def fill(payer: Payer, month: Month, calls: int) -> None:
         at=month.start,
     )
     assert lot is not None
-    values = {
+    values: dict[str, Any] = {
         "count": calls,
         "models": MODELS,
         "dearest": DEAREST,

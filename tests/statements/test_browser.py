@@ -47,7 +47,7 @@ def payer(committed: None) -> Payer:
     )  # fmt: skip
     for number in range(12):
         name = "a-vendor/a-model-with-a-name-as-long-as-they-come" if number == 3 else f"model-{number % 5}"
-        tokens = {"input_tokens": 1_234_567, "cached_input_tokens": 1_000, "output_tokens": 98_765}
+        tokens: dict[str, Any] = {"input_tokens": 1_234_567, "cached_input_tokens": 1_000, "output_tokens": 98_765}
         rows.call(
             payer, 1_234_567 * (1 + number), at=now - timedelta(seconds=number), model=name, user_id=payer.user.pk,
             **tokens,

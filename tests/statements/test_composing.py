@@ -132,9 +132,22 @@ def test_books_that_disagree_make_no_statement(payer: Payer) -> None:
         composing.compose(payer.workspace.pk, MAY)
 
 
-def test_the_running_month_is_not_closed(payer: Payer) -> None:
-    made = composing.compose(payer.workspace.pk, Month.of(clock.now()))
-    assert not made.is_closed
+@pytest.mark.parametrize(
+    ("after", "final"), [(timedelta(days=-1), False), (timedelta(minutes=59), False), (timedelta(minutes=60), True)]
+)
+def test_a_month_is_final_an_hour_after_it_ends(
+    payer: Payer, monkeypatch: pytest.MonkeyPatch, after: timedelta, final: bool
+) -> None:
+    monkeypatch.setattr(clock, "now", lambda: MAY.end + after)
+    assert composing.compose(payer.workspace.pk, MAY).is_closed is final
+
+
+def test_a_job_that_ran_for_days_is_in_the_month_that_it_was_billed_in(payer: Payer) -> None:
+    give(payer, 10 * CREDIT, MAY.previous.start)
+    rows.call(payer, CREDIT, at=MAY.start + timedelta(hours=1), lasted=timedelta(days=6), user_id=payer.user.pk)
+    made = composing.compose(payer.workspace.pk, MAY)
+    assert [share.charged_microcredits for share in made.members] == [CREDIT]
+    assert composing.compose(payer.workspace.pk, MAY.previous).members == []
 
 
 def test_the_csv_has_every_amount_exactly(payer: Payer) -> None:

@@ -182,7 +182,7 @@ def test_a_margin_is_revenue_less_the_same_usage_at_list_price(payer: Payer) -> 
     today = clock.now()
     for name, factor in (("below", 8_000), ("above", 15_000), ("unlisted", 10_000)):
         cost = (60 * 1000 + 40 * 100 + 10 * 4000) * factor // 10_000
-        tokens = {"input_tokens": 100, "cached_input_tokens": 40, "output_tokens": 10}
+        tokens: dict[str, Any] = {"input_tokens": 100, "cached_input_tokens": 40, "output_tokens": 10}
         rows.call(payer, cost, at=today, model=name, **tokens)
     found = {margin.model: margin for margin in margins.by_model(today.date(), today.date())}
     assert found["below"].cost_microcredits == 104_000
@@ -198,7 +198,7 @@ def test_a_price_change_counts_from_its_day(payer: Payer) -> None:
     made = model("changed", LIST, LIST)
     today, before = clock.now(), clock.now() - timedelta(days=2)
     prices.publish(made, scaled(LIST, 20_000), list_rates=LIST, factor_basis_points=20_000, effective_since=today)
-    usage = {"model": "changed", "input_tokens": 1000, "output_tokens": 0}
+    usage: dict[str, Any] = {"model": "changed", "input_tokens": 1000, "output_tokens": 0}
     rows.call(payer, 1_000_000, at=before, **usage)
     rows.call(payer, 2_000_000, at=today, **usage)
     [margin] = margins.by_model(before.date(), today.date())

@@ -55,7 +55,7 @@ def test_a_month_as_page_csv_pdf_and_json(page: Client, payer: Payer) -> None:
     rows.call(payer, 12_345_678, at=clock.now(), model="gpt-5.5", user_id=payer.user.pk)
     text = body(page.get(f"/billing/statements/{NOW}"))
     assert "987.654322" in text  # the closing balance, exact
-    for words in ("gpt-5.5", payer.user.email, "Demo credits", "This month is not over"):
+    for words in ("gpt-5.5", payer.user.email, "Demo credits", "Not final yet"):
         assert words in text
     found = page.get(f"/billing/statements/{NOW}.csv")
     assert found["Content-Type"].startswith("text/csv")

@@ -165,7 +165,7 @@ def test_the_same_form_issues_one_voucher_and_shows_one_code(db: None) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_terms_that_can_t_be_meant_are_refused(db: None, terms: dict[str, int], param: str) -> None:
+def test_terms_that_can_t_be_meant_are_refused(db: None, terms: dict[str, Any], param: str) -> None:
     with pytest.raises(errors.InvalidRequest) as refused:
         issuing.issue(issuing.Terms(**terms), actor=OPERATOR, form_token=ids.uuid7())
     assert refused.value.param == param
