@@ -11,10 +11,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 from uuid import UUID
 
+from allauth.account.models import EmailAddress
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.utils.translation import gettext as _
 
+from accounts import sessions
 from accounts.models import User
 from core import clock, errors, secrets
 from events import audit
@@ -100,6 +102,8 @@ def change(connection: SsoConnection, wanted: Mapping[str, Any], *, by: audit.Ac
         if fresh.enforced and not before["enforced"]:
             _check_enforceable(fresh)
         fresh.save()
+        if fresh.enforced and not before["enforced"]:
+            _sign_out(fresh, by)
         changed = [name for name, value in _seen(fresh).items() if value != before[name]]
         if changed:
             _record("sso.change", fresh, by, fields=sorted(changed), status=fresh.status, enforced=fresh.enforced)
@@ -240,6 +244,16 @@ def _check_enforceable(connection: SsoConnection) -> None:
             _("An owner needs a second factor first: that owner can still get in on the day the provider is down."),
             code="no_way_back",
         )
+
+
+def _sign_out(connection: SsoConnection, by: audit.Actor) -> None:
+    """End the sessions of the domains' people, but for whoever acts: some were opened in a way that is closed now."""
+    ours = Q()
+    for domain in proven_domains(connection).values_list("domain", flat=True):
+        ours |= Q(email__iendswith=f"@{domain}")
+    addresses = EmailAddress.objects.filter(ours, verified=True).exclude(user_id=by.user_id)
+    for user in User.objects.filter(pk__in=addresses.values("user_id")):
+        sessions.end_all(user)
 
 
 def _seen(connection: SsoConnection) -> dict[str, Any]:

@@ -55,14 +55,9 @@ class OidcForm(_ProviderForm):
         kwargs["initial"] = {"name": connection.name, "issuer": connection.issuer, "client_id": connection.client_id}
         super().__init__(*args, **kwargs)
         self.has_secret = bool(connection.client_secret_sealed)
+        self.fields["client_secret"].required = not self.has_secret
         if self.has_secret:
             self.fields["client_secret"].help_text = _("One is stored. Leave this empty to keep it.")
-
-    def clean_client_secret(self) -> str:
-        secret: str = self.cleaned_data["client_secret"]
-        if not secret and not self.has_secret:
-            raise ValidationError(_("This field is required."))
-        return secret
 
 
 class SamlForm(_ProviderForm):

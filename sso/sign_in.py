@@ -215,7 +215,7 @@ def _show_test(request: HttpRequest, arrival: Arrival, flow: SsoFlow) -> HttpRes
         "email": email,
         "name": arrival.name,
         "problem": problem,
-        "role": roles.of_claims(connection, arrival.claims) or connection.default_role,
+        "role": Role(roles.of_claims(connection, arrival.claims) or connection.default_role).label,
         "claims": sorted(arrival.claims),
     }
     return render(request, "sso/tested.html", outcome)

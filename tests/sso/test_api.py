@@ -13,7 +13,7 @@ from orgs.models import Workspace
 from sso import proofs
 from sso.models import OrgDomain, SsoConnection, SsoIdentity
 from tests import cast, factories
-from tests.accounts.front_door import Browser
+from tests.accounts.front_door import Browser, is_signed_in
 from tests.fakes.identity_provider import IdentityProvider
 from tests.fakes.oidc import CLIENT_ID, CLIENT_SECRET, OidcProvider
 from tests.sso import company
@@ -174,7 +174,14 @@ def test_a_required_provider_needs_a_way_back(
     company.domain(org)
     assert enforce() == "no_way_back"
     TOTP.activate(people["owner"], generate_totp_secret())
+    theirs, others = Browser(), Browser()
+    for browser, email in ((theirs, "sana@acme.example"), (others, "sana@people.example")):
+        browser.force_login(factories.user(email))
+        assert is_signed_in(browser)
     assert enforce() is True
+    assert not is_signed_in(theirs), "whoever came in by a way that is closed now is signed out"
+    assert is_signed_in(others)
+    assert admin.get("/api/me").status_code == 200
 
 
 def test_switching_off_stops_sign_ins_at_once(admin: Client, org: Workspace, provider: OidcProvider) -> None:
