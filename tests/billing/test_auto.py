@@ -9,7 +9,7 @@ import pytest
 from django.core import mail
 from django.db import IntegrityError, transaction
 
-from billing import auto, customers, emails, stripe_api, topups
+from billing import auto, customers, emails, stripe_api, stripe_payments, topups
 from billing.models import AutoTopUp, Customer, TopUp
 from core import clock, errors
 from tests.billing.support import CENT, actor_of, books, hear, proven, top_up, with_card
@@ -110,7 +110,7 @@ def test_a_card_is_kept_only_where_that_was_asked_for(payer: Payer, stripe: Fake
         ({"cap": 999}, "monthly_cap_cents"),
     ],
 )
-def test_nonsense_is_refused(payer: Payer, stripe: FakeStripe, changes: dict[str, int], param: str) -> None:
+def test_nonsense_is_refused(payer: Payer, stripe: FakeStripe, changes: dict[str, Any], param: str) -> None:
     with_card(payer, stripe)
     with pytest.raises(errors.InvalidRequest) as refused:
         rule(payer, **changes)
@@ -226,14 +226,14 @@ def test_a_charge_whose_answer_got_lost_is_found_again(
     with_card(payer, stripe)
     rule(payer)
     spend(payer, 900)
-    charge = auto.stripe_payments.charge_card
+    charge = stripe_payments.charge_card
 
     def lost(*arguments: Any, **named: Any) -> Any:
         charge(*arguments, **named)
         raise stripe_api.StripeUnavailable
 
     with monkeypatch.context() as patched:
-        patched.setattr(auto.stripe_payments, "charge_card", lost)
+        patched.setattr(stripe_payments, "charge_card", lost)
         assert auto.sweep() == 1
     assert automatic(payer) == [State.PENDING]
     stripe.demo.account.store.tables.answers.clear()  # Stripe has forgotten the key

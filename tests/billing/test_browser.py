@@ -73,9 +73,9 @@ def test_the_pages_are_sound(visit: Visit, payer: Payer, window: dict[str, bool]
 
 
 def test_an_automatic_top_up_is_set_up(
-    visit: Visit,
+    visit: Visit,  # noqa: F811
     stripe: FakeStripe,
-    monkeypatch: pytest.MonkeyPatch,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(reauth, "is_recent", lambda request: True)
     payer = new_payer()

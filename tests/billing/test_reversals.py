@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from billing import reversals, stripe_api, topups
+from billing import reversals, stripe_api, stripe_payments, topups
 from billing.models import CreditLot, Reversal, TopUp, Transfer
 from core import errors
 from events import audit
@@ -127,14 +127,14 @@ def test_a_stripe_that_is_silent_is_asked_again_and_refunds_once(
     payer: Payer, stripe: FakeStripe, later: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     topup = top_up(payer, stripe)
-    create = reversals.stripe_payments.create_refund
+    create = stripe_payments.create_refund
 
     def lost(*arguments: Any, **named: Any) -> Any:
         create(*arguments, **named)  # it was done, but nobody heard
         raise stripe_api.StripeUnavailable
 
     with monkeypatch.context() as patched, pytest.raises(stripe_api.StripeUnavailable):
-        patched.setattr(reversals.stripe_payments, "create_refund", lost)
+        patched.setattr(stripe_payments, "create_refund", lost)
         reversals.refund(topup, 600, "asked for", BOSS)
     assert Reversal.objects.get().state == State.REQUESTED
     assert books(payer).balance == 400

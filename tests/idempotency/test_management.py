@@ -21,7 +21,7 @@ from orgs.models import Membership
 from tests import cast
 
 URL = "/api/api-keys"
-JSON = {"content_type": "application/json"}
+JSON: dict[str, Any] = {"content_type": "application/json"}
 
 
 @pytest.fixture

@@ -166,6 +166,7 @@ def _paid(topup: TopUp) -> stripe_api.Session:
         payment_status="paid",
         amount_subtotal_cents=topup.amount_cents,
         amount_discount_cents=0,
+        amount_total_cents=topup.amount_cents,
         currency=topup.currency,
         livemode=False,
         topup_id=topup.pk,

@@ -34,7 +34,7 @@ def spend(payer: Payer, amount: int) -> None:
 
 def mails() -> list[tuple[str, list[str]]]:
     """Subjects and addresses since the last look."""
-    seen = [(sent.subject, sent.to) for sent in mail.outbox]
+    seen = [(str(sent.subject), sent.to) for sent in mail.outbox]
     mail.outbox.clear()
     return sorted(seen)
 

@@ -492,7 +492,7 @@ def things(company: cast.Cast) -> Things:
     OrgDomain.objects.create(workspace=elsewhere, domain="acme.example", verified_at=clock.now())
     domain = OrgDomain.objects.create(workspace=workspace, domain="acme.example")
     connection = SsoConnection.objects.create(workspace=workspace, kind=SsoConnection.Kind.OIDC, name="Draft")
-    return Things(*(str(row.pk) for row in rows), str(domain.pk), connection.provider_id)
+    return Things(*[*(str(row.pk) for row in rows), str(domain.pk), connection.provider_id])
 
 
 def restore(things: Things) -> None:

@@ -29,7 +29,7 @@ from upstreams.sandbox.server import Server
 from upstreams.wire import Origin, Target, TargetOptions, Timeouts, UpstreamRequest, Usage
 
 PATIENT = Timeouts(total_seconds=20)
-WEATHER = {
+WEATHER: dict[str, Any] = {
     "type": "function",
     "function": {
         "name": "get_weather",
