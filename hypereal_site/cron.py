@@ -66,7 +66,7 @@ def entries() -> Sequence[Entry]:
         Entry("open refunds and disputes", 60.0, lambda: reversals.sweep(clock.now())),
         Entry("expired credits", 60.0, lambda: expiry.sweep(clock.now())),
         Entry("payments nobody told of", 3_600.0, lambda: topups.heal(clock.now())),
-        Entry("stored Stripe events", 30.0, lambda: stripe_events.sweep(clock.now())),
+        Entry("stored Stripe events", 5.0, lambda: stripe_events.sweep(clock.now())),
         Entry("comparison with Stripe", 86_400.0, lambda: reconcile.nightly(clock.now())),
         Entry("old answers to idempotency keys", 3_600.0, _forget_answers),
         Entry("old sessions", 86_400.0, _forget_sessions),
