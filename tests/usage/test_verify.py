@@ -10,7 +10,7 @@ import pytest
 from django.core.management import call_command
 from django.db import connection
 
-from billing.models import CreditLot, Hold, SpendMeter, Wallet
+from billing.models import CreditLot, Hold, Reversal, SpendMeter, StripeReport, TopUp, Wallet
 from core import clock, ids
 from tests.support.money import Payer, new_payer
 from usage import verify
@@ -64,6 +64,18 @@ DAMAGE: dict[str, Callable[[], object]] = {
     "accounts": sql("UPDATE billing_transfer SET credit_account = gen_random_uuid() WHERE kind = 'usage'"),
     "grants": sql("DELETE FROM billing_transfer WHERE kind = 'grant'"),
     "topups": sql("UPDATE billing_transfer SET kind = 'topup' WHERE kind = 'grant'"),
+    "reversals": sql("UPDATE billing_transfer SET kind = 'refund' WHERE kind = 'usage'"),
+    "reversed": lambda: Reversal.objects.create(
+        topup=TopUp.objects.create(wallet=Wallet.objects.latest("pk"), amount_cents=1, credits_microcredits=1),
+        kind="refund",
+        state="final",
+        amount_cents=1,
+        taken_microcredits=1,
+    ),
+    "expiry": sql("UPDATE billing_transfer SET kind = 'expiry' WHERE kind = 'usage'"),
+    "stripe": lambda: StripeReport.objects.create(
+        since=clock.now(), until=clock.now(), is_demo=False, payments=1, refunds=0, disputes=0, differences=[{}]
+    ),
 }
 
 
