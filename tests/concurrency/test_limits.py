@@ -1,4 +1,4 @@
-"""Two hundred calls at one moment: neither a wallet nor a key's month is passed by more than is documented (C-LIM-2).
+"""Two hundred calls at one moment: no wallet and no month of a key, member or organization is passed (C-LIM-2).
 
 Calls that are answered in one piece reserve all they may cost: together they never pass the limit. A stream reserves a
 step at a time: each that is live may pass it by one step at most.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,6 +17,12 @@ import pytest_django
 
 from billing.models import Wallet
 from catalog import pricing
+from events import audit
+from keys.models import ApiKey
+from limits import setting
+from orgs.models import Membership
+from orgs.permissions import Role
+from tests import factories
 from tests.fakes import upstream as fake
 from tests.fakes.upstream import Conversation
 from tests.support import load
@@ -51,12 +58,27 @@ def servers(request: pytest.FixtureRequest, three: list[Server]) -> Sequence[Ser
 
 
 def limited(gateway: Gateway, by: str, amount: int) -> Caller:
-    """Someone who can spend ``amount`` microcredits: by the wallet, or by the key's month."""
+    """Someone who can spend ``amount`` microcredits: by the wallet, or by the month of a key or of one above it."""
     caller = gateway.caller(credits=0)
+    if by in ("member", "organization"):
+        caller = in_organization(caller)
     caller.give(amount if by == "wallet" else amount + 10_000 * CREDIT)
     if by == "key":
         caller.limit(amount)
+    elif by == "member":
+        membership = Membership.objects.get(workspace=caller.workspace, user=caller.user)
+        setting.set_member(membership, amount, actor=audit.SYSTEM)
+    elif by == "organization":
+        setting.set_workspace(caller.workspace, amount, actor=audit.SYSTEM)
     return caller
+
+
+def in_organization(caller: Caller) -> Caller:
+    """The same person with the same key, which is an organization's now."""
+    workspace = factories.organization()
+    factories.member(workspace, Role.DEVELOPER, caller.user)
+    ApiKey.objects.filter(pk=caller.key.pk).update(workspace=workspace)
+    return replace(caller, workspace=workspace)
 
 
 def storm(caller: Caller, servers: Sequence[Server], body: bytes) -> tuple[list[Outcome], int]:
@@ -83,7 +105,7 @@ def encoded(model: str, **fields: Any) -> bytes:
     return json.dumps(body_of(model, **fields)).encode()
 
 
-@pytest.mark.parametrize("by", ["wallet", "key"])
+@pytest.mark.parametrize("by", ["wallet", "key", "member", "organization"])
 def test_whole_calls_never_pass_a_limit(gateway: Gateway, servers: Sequence[Server], by: str, figures: Figures) -> None:
     used = {"input": 0}
 
@@ -118,7 +140,7 @@ def test_whole_calls_never_pass_a_limit(gateway: Gateway, servers: Sequence[Serv
 
 
 @pytest.mark.parametrize("ends", [False, True], ids=["endless", "ending"])
-@pytest.mark.parametrize("by", ["wallet", "key"])
+@pytest.mark.parametrize("by", ["wallet", "key", "member", "organization"])
 def test_streams_pass_a_limit_by_a_step_each_at_most(
     gateway: Gateway, servers: Sequence[Server], by: str, ends: bool, figures: Figures
 ) -> None:
