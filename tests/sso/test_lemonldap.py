@@ -74,6 +74,12 @@ def oidc(organization: Workspace, idp: LemonLdap) -> SsoConnection:
     return changed
 
 
+def patient(visitor: Visitor) -> Visitor:
+    """Two servers, a browser and perhaps other tests share the machine."""
+    visitor.page.context.set_default_timeout(60_000)
+    return visitor
+
+
 def come_in(visitor: Visitor, name: str) -> None:
     """At the provider's own sign-in page."""
     page = visitor.page
@@ -113,13 +119,13 @@ def test_the_first_sign_in_over_saml_makes_person_and_membership(
     connection = saml(badwolf, lemonldap)
     if encrypted:
         lemonldap.register(encrypted=[connection.provider_id])
-    visitor = visit()
+    visitor = patient(visit())
     start(visitor, connection)
     come_in(visitor, "rtyler")
     assert refusals(connection) == []
     assert is_in(visitor, "rtyler@badwolf.org")
     is_a_new_member("rtyler@badwolf.org", badwolf, "Rose Tyler")
-    again = visit()
+    again = patient(visit())
     start(again, connection)
     come_in(again, "rtyler")
     assert is_in(again, "rtyler@badwolf.org")
@@ -130,7 +136,7 @@ def test_a_foreign_domain_is_refused(lemonldap: LemonLdap, visit: Visit) -> None
     stranger = factories.organization("Torchwood")
     company.domain(stranger, "torchwood.example")
     connection = saml(stranger, lemonldap)
-    visitor = visit()
+    visitor = patient(visit())
     start(visitor, connection)
     come_in(visitor, "msmith")
     expect(visitor.page.get_by_text("You were not signed in")).to_be_visible()
@@ -143,7 +149,7 @@ def test_a_certificate_rolls_over(badwolf: Workspace, lemonldap: LemonLdap, visi
     connection = saml(badwolf, lemonldap)
     before = lemonldap.saml_metadata()
     lemonldap.register(keys=pair("the next year's"))
-    visitor = visit()
+    visitor = patient(visit())
     start(visitor, connection)
     come_in(visitor, "dwho")
     expect(visitor.page.get_by_text("does not fit the certificates registered")).to_be_visible()
@@ -165,7 +171,7 @@ def test_metadata_at_an_address_bring_new_certificates_by_themselves(
     connection = connections.change(connection, wanted, by=audit.SYSTEM)
     lemonldap.register(keys=pair("the next year's"))
     connections.check(connection, by=audit.SYSTEM)
-    visitor = visit()
+    visitor = patient(visit())
     start(visitor, connection)
     come_in(visitor, "rtyler")
     assert is_in(visitor, "rtyler@badwolf.org")
@@ -175,7 +181,7 @@ def test_a_tile_in_the_provider_s_portal_asks_first(
     badwolf: Workspace, lemonldap: LemonLdap, visit: Visit  # noqa: F811
 ) -> None:  # fmt: skip
     connection = saml(badwolf, lemonldap, idp_initiated=True)
-    visitor = visit()
+    visitor = patient(visit())
     page = visitor.page
     page.goto(f"{lemonldap.url}/saml/singleSignOn?IDPInitiated=1&sp={addresses.metadata(connection)}")
     come_in(visitor, "rtyler")
@@ -191,7 +197,7 @@ def test_the_first_sign_in_over_openid_connect_makes_person_and_membership(
     badwolf: Workspace, lemonldap: LemonLdap, visit: Visit  # noqa: F811
 ) -> None:  # fmt: skip
     connection = oidc(badwolf, lemonldap)
-    visitor = visit()
+    visitor = patient(visit())
     start(visitor, connection)
     come_in(visitor, "dwho")
     assert refusals(connection) == []
@@ -202,7 +208,7 @@ def test_the_first_sign_in_over_openid_connect_makes_person_and_membership(
 def test_keys_of_openid_connect_roll_over(badwolf: Workspace, lemonldap: LemonLdap, visit: Visit) -> None:  # noqa: F811
     connection = oidc(badwolf, lemonldap)
     lemonldap.register(keys=pair("the next year's"))
-    visitor = visit()
+    visitor = patient(visit())
     start(visitor, connection)
     come_in(visitor, "msmith")
     assert refusals(connection) == []
@@ -215,7 +221,7 @@ def test_the_form_asks_people_of_the_domain_for_no_password(
     kind: str, badwolf: Workspace, lemonldap: LemonLdap, visit: Visit  # noqa: F811
 ) -> None:  # fmt: skip
     (saml if kind == "saml" else oidc)(badwolf, lemonldap)
-    visitor = visit()
+    visitor = patient(visit())
     page = visitor.page
     page.goto(f"{visitor.site}/accounts/login/?next=/usage")
     page.get_by_label("Email").fill("rtyler@badwolf.org")

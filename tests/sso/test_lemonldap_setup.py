@@ -19,7 +19,7 @@ from tests.sso import company
 from tests.sso import lemonldap as provider
 from tests.sso.lemonldap import LemonLdap
 from tests.sso.lemonldap_session import lemonldap, lemonldap_process  # noqa: F401  (fixtures)
-from tests.sso.test_lemonldap import come_in
+from tests.sso.test_lemonldap import come_in, patient
 
 pytestmark = [pytest.mark.browser, pytest.mark.lemonldap]
 
@@ -33,7 +33,7 @@ def owner(site: str, visit: Visit, lemonldap: LemonLdap, settings: Any) -> Itera
     company.domain(people.organization, provider.DOMAIN)
     name = str(django_settings.SESSION_COOKIE_NAME)
     cookie = people.client("owner").cookies[name].value
-    visitor = visit()
+    visitor = patient(visit())
     visitor.page.context.add_cookies([{"name": name, "value": cookie, "url": site}])
     yield visitor
     OrgDomain.objects.filter(domain=provider.DOMAIN).delete()
