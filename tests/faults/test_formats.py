@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ HTML = b"<html><body>Bad gateway</body></html>"
 #: So long lies between the content of a stream and what breaks it: the gateway has passed the content on by then.
 PASSED_ON_SECONDS = 0.3
 #: Longer than any failure here takes: every one of them still comes with a status of its own.
-LATE_KEEPALIVE = {"GATEWAY_KEEPALIVE_SECONDS": "15", "GATEWAY_FIRST_BYTE_SECONDS": "1"}
+LATE_KEEPALIVE = {"GATEWAY_KEEPALIVE_SECONDS": "15", "GATEWAY_FIRST_BYTE_SECONDS": "2"}
 
 
 @dataclass(frozen=True)
@@ -163,19 +163,30 @@ def made(gateway: Gateway, spoken: Format, bad: Behaviour, *, with_another: bool
 @pytest.fixture(scope="module")
 def served(
     _gateway_session: Gateway, django_db_blocker: pytest_django.DjangoDbBlocker
-) -> dict[tuple[str, str, bool, bool], Served]:
-    """For each case one model with the failing target alone, and one with another target behind it."""
+) -> dict[tuple[Any, ...], Served]:
+    """A model for each case of all tests here: a gateway takes its time to hear of one, and hears of all at once."""
     with _gateway_session.connected(django_db_blocker):
         models = {
-            (spoken.kind, fault.name, stream, another): made(
-                _gateway_session, spoken, fault.behaviour(spoken), with_another=another
-            )
-            for spoken, fault, stream in CASES
-            for another in (False, True)
+            name: made(_gateway_session, spoken, bad, with_another=another)
+            for name, spoken, bad, another in all_models()
         }
         _gateway_session.with_settings(**LATE_KEEPALIVE)
         _gateway_session.until_known([*models.values()][-1].model)
     return models
+
+
+def all_models() -> Iterator[tuple[tuple[Any, ...], Format, Behaviour, bool]]:
+    """By its name in the tests: the format, the failing target, and whether a good one stands behind it."""
+    for spoken, fault, stream in CASES:
+        for another in (False, True):
+            yield (spoken.kind, fault.name, stream, another), spoken, fault.behaviour(spoken), another
+    for spoken in FORMATS:
+        for kind, _, _ in BREAKS if spoken.streams else ():
+            yield (spoken.kind, kind), spoken, breaks(spoken, kind), True
+        for label in LABELS:
+            yield (spoken.kind, label), spoken, mislabels(spoken, label), False
+        if spoken.keepalive:
+            yield (spoken.kind, late), spoken, late(spoken), False
 
 
 @pytest.fixture
@@ -264,24 +275,24 @@ def breaks(spoken: Format, kind: str) -> Behaviour:
     return behave
 
 
-@pytest.mark.parametrize(
-    ("kind", "status", "error_type"),
-    [
-        ("cut", 502, "upstream_error"),
-        ("end", 502, "upstream_error"),
-        ("malformed", 502, "upstream_error"),
-        ("server_error", 502, "upstream_error"),
-        ("insufficient_quota", 502, "upstream_error"),
-        ("overloaded_error", 503, "overloaded_error"),
-        ("hang", 504, "timeout_error"),
-    ],
+#: What breaks it, and what the caller is told.
+BREAKS = (
+    ("cut", 502, "upstream_error"),
+    ("end", 502, "upstream_error"),
+    ("malformed", 502, "upstream_error"),
+    ("server_error", 502, "upstream_error"),
+    ("insufficient_quota", 502, "upstream_error"),
+    ("overloaded_error", 503, "overloaded_error"),
+    ("hang", 504, "timeout_error"),
 )
+
+
+@pytest.mark.parametrize(("kind", "status", "error_type"), BREAKS)
 @pytest.mark.parametrize("spoken", [spoken for spoken in FORMATS if spoken.streams], ids=name_of)
 def test_a_break_in_mid_stream_is_told_inside_and_what_came_is_billed(
-    gateway: Gateway, caller: Caller, spoken: Format, kind: str, status: int, error_type: str
+    served: Any, caller: Caller, spoken: Format, kind: str, status: int, error_type: str
 ) -> None:
-    case = made(gateway, spoken, breaks(spoken, kind), with_another=True)
-    gateway.until_known(case.model)
+    case: Served = served[spoken.kind, kind]
     reply = ask(caller, spoken, case.model, stream=True)
     assert reply.status == 200
     assert reply.body.startswith(b"".join(spoken.half))
@@ -299,14 +310,17 @@ def test_a_break_in_mid_stream_is_told_inside_and_what_came_is_billed(
 
 
 # ── behind a keep-alive ──────────────────────────────────────────────────────────────────────────────────────────────
-@pytest.mark.parametrize("spoken", [spoken for spoken in FORMATS if spoken.keepalive], ids=name_of)
-def test_behind_a_keep_alive_the_failure_is_told_inside(gateway: Gateway, spoken: Format) -> None:
-    async def late(talk: Conversation) -> None:
+def late(spoken: Format) -> Behaviour:
+    async def behave(talk: Conversation) -> None:
         await talk.gone(1.0)
         await talk.json(spoken.error("api_error"), 500)
 
-    caller = gateway.caller(credits=CREDITS)
-    case = made(gateway, spoken, late, with_another=False)
+    return behave
+
+
+@pytest.mark.parametrize("spoken", [spoken for spoken in FORMATS if spoken.keepalive], ids=name_of)
+def test_behind_a_keep_alive_the_failure_is_told_inside(served: Any, gateway: Gateway, spoken: Format) -> None:
+    caller, case = gateway.caller(credits=CREDITS), served[spoken.kind, late]
     gateway.until_known(case.model)
     reply = ask(caller, spoken, case.model, stream=True)
     assert reply.status == 200
@@ -319,12 +333,13 @@ def test_behind_a_keep_alive_the_failure_is_told_inside(gateway: Gateway, spoken
 
 
 # ── labels ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-@pytest.mark.parametrize("label", ["text/plain", "text/html", "application/octet-stream"])
-@pytest.mark.parametrize("spoken", FORMATS, ids=name_of)
-def test_a_good_answer_under_a_wrong_name_is_a_good_answer(
-    gateway: Gateway, caller: Caller, spoken: Format, label: str
-) -> None:
-    async def mislabels(talk: Conversation) -> None:
+LABELS = ("text/plain", "text/html", "application/octet-stream")
+
+
+def mislabels(spoken: Format, label: str) -> Behaviour:
+    """A provider that does well, under a wrong name."""
+
+    async def behave(talk: Conversation) -> None:
         start, json = talk.start, talk.json
 
         async def started(content_type: str = "") -> None:
@@ -336,8 +351,15 @@ def test_a_good_answer_under_a_wrong_name_is_a_good_answer(
         talk.start, talk.json = started, whole  # type: ignore[method-assign]
         await spoken.well(talk)
 
-    case = made(gateway, spoken, mislabels, with_another=False)
-    gateway.until_known(case.model)
+    return behave
+
+
+@pytest.mark.parametrize("label", LABELS)
+@pytest.mark.parametrize("spoken", FORMATS, ids=name_of)
+def test_a_good_answer_under_a_wrong_name_is_a_good_answer(
+    served: Any, caller: Caller, spoken: Format, label: str
+) -> None:
+    case: Served = served[spoken.kind, label]
     asked = (False, True) if spoken.streams else (False,)
     for stream in asked:
         reply = ask(caller, spoken, case.model, stream=stream)
