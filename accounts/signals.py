@@ -45,13 +45,16 @@ def signed_out(request: HttpRequest, user: User | None, **_: Any) -> None:
 
 @receiver(user_login_failed)
 def sign_in_failed(credentials: dict[str, Any], request: HttpRequest | None = None, **_: Any) -> None:
-    """A wrong password for an account that exists. Tries at others name nobody; the rate limits see to them."""
-    user = User.objects.filter(email__iexact=str(credentials.get("email", ""))).first()
-    if user is None or request is None:
+    """A wrong password. Tries at addresses without an account leave a row that names none: an answer that took no
+    longer for them would tell which addresses have one.
+    """
+    if request is None:
         return
+    user = User.objects.filter(email__iexact=str(credentials.get("email", ""))).first()
     seen = audit.actor_of(request)
     nobody = audit.Actor(None, "anonymous", seen.address, seen.request_id)
-    audit.record("user.sign_in_failed", actor=nobody, target=audit.Target("user", user.pk, user.email))
+    target = audit.Target("user", user.pk, user.email) if user else audit.Target("user", "")
+    audit.record("user.sign_in_failed", actor=nobody, target=target)
 
 
 @receiver(account.password_set)

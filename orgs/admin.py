@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy
 from events import audit
 from events.admin import ReadOnlyAdmin
 from orgs import workspaces
-from orgs.models import Membership, Workspace
+from orgs.models import Invitation, Membership, Workspace
 
 
 @admin.register(Workspace)
@@ -44,4 +44,14 @@ class MembershipAdmin(ReadOnlyAdmin):
     list_filter: ClassVar[Any] = ["role"]
     search_fields: ClassVar[Any] = ["user__email", "workspace__name", "workspace__slug"]
     list_select_related: ClassVar[Any] = ["user", "workspace"]
+    ordering: ClassVar[Any] = ["-created_at"]
+
+
+@admin.register(Invitation)
+class InvitationAdmin(ReadOnlyAdmin):
+    list_display: ClassVar[Any] = ["email", "role", "workspace", "sent_at", "expires_at", "accepted_at", "revoked_at"]
+    list_filter: ClassVar[Any] = ["role"]
+    search_fields: ClassVar[Any] = ["email", "workspace__name", "workspace__slug"]
+    list_select_related: ClassVar[Any] = ["workspace"]
+    hidden: ClassVar[frozenset[str]] = frozenset({"token_hash"})
     ordering: ClassVar[Any] = ["-created_at"]

@@ -73,6 +73,7 @@ def test_signing_in_out_and_failing_to() -> None:
     rows = AuditEvent.objects.filter(action__startswith="user.sign").order_by("id")
     assert [(row.action, row.actor_label, row.target_label, row.address) for row in rows] == [
         ("user.sign_in_failed", "anonymous", person.email, "192.0.2.10"),
+        ("user.sign_in_failed", "anonymous", "", "192.0.2.10"),
         ("user.sign_in", person.email, person.email, "192.0.2.10"),
         ("user.sign_out", person.email, person.email, "192.0.2.10"),
     ]
