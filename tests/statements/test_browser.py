@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import expect
+from pytest_django import Settings
 
 from billing import ledger
 from core import clock, ids
@@ -116,3 +117,12 @@ def test_the_operator_s_pages_fit(visit: Visit, payer: Payer, window: dict[str, 
     visitor.page.get_by_role("button", name="Issue").click()
     expect(visitor.page.locator("#voucher-code")).to_be_visible()
     assert visitor.sideways() == 0
+
+
+def test_a_statement_mirrors(visit: Visit, payer: Payer, settings: Settings) -> None:  # noqa: F811
+    settings.LANGUAGES = [("en", "English"), ("ur", "Urdu")]
+    visitor = visit(payer.user, locale="ur-PK", phone=True)
+    for path in (f"/billing/statements/{NOW}", "/billing/voucher", "/billing/profile"):
+        visitor.go(path)
+        assert visitor.page.locator("html").get_attribute("dir") == "rtl"
+        visitor.assert_sound()
