@@ -96,6 +96,22 @@ GOOD: dict[str, dict[str, Any]] = {
         "client_metadata": {"a": "b"},
         "service_tier": None,
     },
+    "generateContent": {
+        "contents": [
+            {"role": "user", "parts": [{"text": "Look"}, {"inlineData": {"mimeType": "image/png", "data": _PIXEL}}]},
+            {"role": "model", "parts": [
+                {"functionCall": {"id": "c1", "name": "weather", "args": {"city": "Lahore"}}, "thoughtSignature": "c2"},
+            ]},
+            {"role": "user", "parts": [{"functionResponse": {"id": "c1", "name": "weather", "response": {"a": 1}}}]},
+        ],
+        "systemInstruction": {"parts": [{"text": "Be brief."}]},
+        "tools": [{"functionDeclarations": [{"name": "weather", "parametersJsonSchema": _TOOL}]}],
+        "toolConfig": {"functionCallingConfig": {"mode": "AUTO", "allowedFunctionNames": ["weather"]}},
+        "generationConfig": {
+            "maxOutputTokens": 100, "stopSequences": ["x"], "responseMimeType": "application/json",
+            "responseJsonSchema": _TOOL, "thinkingConfig": {"includeThoughts": True, "thinkingBudget": 5},
+        },
+    },
     "embeddings": {
         "model": MODEL,
         "input": ["two", "texts"],

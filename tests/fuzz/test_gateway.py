@@ -17,7 +17,7 @@ from tests.faults.formats import CHAT, EMBEDDINGS, MESSAGES, RESPONSES
 from tests.fuzz import bodies
 from tests.support.gateway import CREDIT, Gateway
 from tests.support.http import Reply
-from upstreams.sandbox import chat, embeddings, messages, responses
+from upstreams.sandbox import chat, embeddings, gemini, messages, responses
 from upstreams.sandbox.plans import Planner
 
 ENDPOINTS = {
@@ -96,6 +96,7 @@ SANDBOX: dict[str, Callable[[], Any]] = {
     "messages/count_tokens": messages.Count,
     "responses": lambda: responses.Endpoint(Planner(), speed=0),
     "embeddings": embeddings.Endpoint,
+    "generateContent": lambda: gemini.Endpoint(Planner(), speed=0),
 }
 
 
@@ -112,7 +113,10 @@ async def test_the_sandbox_answers_any_body(endpoint: str) -> None:
 
     make()
     for body in made:
-        answer = await answering.answer(body)
+        if endpoint == "generateContent":  # the one whose path says the model
+            answer = await answering.answer_at("/v1beta/models/gemini-x:generateContent", body)
+        else:
+            answer = await answering.answer(body)
         if hasattr(answer, "events"):
             sent = b"".join([event async for event in answer.events])
             assert sent.endswith(b"\n\n")
