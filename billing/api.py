@@ -13,6 +13,7 @@ from uuid import UUID
 from django.conf import settings
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils.translation import gettext as _
 from ninja import Query, Router, Schema, Status
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
@@ -201,6 +202,10 @@ def start_topup(request: HttpRequest, body: NewTopUp, chosen: Query[Chosen]) -> 
         form_token=management.token(request) or uuid.uuid4(),
         saves_card=body.save_card,
     )
+    if topup.state in (TopUp.State.FAILED, TopUp.State.EXPIRED):
+        raise errors.Conflict(
+            _("The top-up of this Idempotency-Key is over: begin another one under a new key."), param=management.HEADER
+        )
     return Status(201, _topup(topup))
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import stripe
-from stripe.params import PaymentIntentCreateParams, PaymentIntentListParams, RefundCreateParams
+from stripe.params import CustomerCreateParams, PaymentIntentCreateParams, PaymentIntentListParams, RefundCreateParams
 
 from billing import stripe_api
 from billing.stripe_api import TOPUP_KEY, ask, client, failure_code, id_in, id_of
@@ -84,14 +84,11 @@ class Dispute:
 
 # ── Customers and cards ──────────────────────────────────────────────────────────────────────────────────────────────
 def create_customer(key: str, *, name: str, email: str, workspace_id: UUID) -> str:
-    """A new customer's id; the same ``key`` gives the same one."""
-    made = ask(
-        "make a customer",
-        lambda: client().v1.customers.create(
-            {"name": name, "email": email, "metadata": {"workspace_id": str(workspace_id)}}, {"idempotency_key": key}
-        ),
-    )
-    return made.id
+    """A new customer's id; the same ``key`` gives the same one. An empty ``email`` is left out, as Stripe wants it."""
+    params: CustomerCreateParams = {"name": name, "metadata": {"workspace_id": str(workspace_id)}}
+    if email:
+        params["email"] = email
+    return ask("make a customer", lambda: client().v1.customers.create(params, {"idempotency_key": key})).id
 
 
 def retrieve_card(card_id: str) -> Card:

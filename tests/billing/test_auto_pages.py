@@ -11,10 +11,11 @@ from django.test import Client
 
 from accounts import reauth
 from billing import auto, reversals
-from billing.models import AutoTopUp, Customer
+from billing.models import AutoTopUp, Customer, TopUp
 from core import clock
 from events import audit
 from events.models import AuditEvent
+from idempotency.models import StoredAnswer
 from tests import cast
 from tests.billing.support import CENT, actor_of, books, hear, top_up, with_card
 from tests.fakes.stripe import FakeStripe
@@ -195,6 +196,15 @@ def test_a_top_up_over_the_api_is_begun_once_for_a_key(browser: Client, payer: P
     whole = browser.get("/api/billing").json()
     assert (whole["balanceCredits"], whole["autoTopup"], whole["demo"]) == (1000, None, True)
     assert [row["state"] for row in browser.get("/api/billing/topups").json()["topups"]] == ["paid"]
+
+
+def test_a_key_whose_top_up_is_over_can_not_pay_any_more(browser: Client, payer: Payer, stripe: FakeStripe) -> None:
+    made = send(browser, "/topups", {"credits": 1000}, key="k1").json()
+    StoredAnswer.objects.all().delete()
+    TopUp.objects.filter(pk=made["id"]).update(state=TopUp.State.EXPIRED)
+    again = send(browser, "/topups", {"credits": 1000}, key="k1")
+    assert (again.status_code, again.json()["error"]["param"]) == (409, "Idempotency-Key")
+    assert len(stripe.sessions) == 1
 
 
 @pytest.mark.parametrize("credits", [0, -5, 10.5, "x", True, 199, None])
