@@ -32,6 +32,17 @@ from sso.saml import metadata, sides
 MOST_CONNECTIONS: Final = 10
 _Status = SsoConnection.Status
 
+#: Columns that the provider's answers fill.
+ASKED: Final = (
+    "discovery", "algorithms", "jwks", "jwks_fetched_at", "idp_entity_id", "idp_sso_url", "idp_sso_binding",
+    "idp_certificates", "sign_requests", "name_id_format", "last_check_at", "last_check_ok", "last_check_error",
+    "updated_at",
+)  # fmt: skip
+#: Columns that people fill. Our own key pair is in neither: it may be made while a provider is being asked.
+_CHOSEN: Final = (
+    "name", "status", "enforced", "default_role", "role_claim", "role_map", "attribute_map", "idp_initiated", "issuer",
+    "client_id", "client_secret_sealed", "idp_metadata_url",
+)  # fmt: skip
 #: What a change may name that is a plain column after `details` has checked it.
 _PLAIN: Final = frozenset({"name", "default_role", "role_claim", "role_map", "attribute_map", "idp_initiated"})
 
@@ -101,7 +112,7 @@ def change(connection: SsoConnection, wanted: Mapping[str, Any], *, by: audit.Ac
             domains.claim(fresh.workspace, claimed, by=by, connection=fresh)
         if fresh.enforced and not before["enforced"]:
             _check_enforceable(fresh)
-        fresh.save()
+        fresh.save(update_fields=[*ASKED, *_CHOSEN])
         if fresh.enforced and not before["enforced"]:
             _sign_out(fresh, by)
         changed = [name for name, value in _seen(fresh).items() if value != before[name]]
@@ -123,7 +134,7 @@ def check(connection: SsoConnection, *, by: audit.Actor) -> SsoConnection:
         fresh = SsoConnection.objects.select_related("workspace").get(pk=connection.pk)
     refresh(fresh)
     with transaction.atomic():
-        fresh.save()
+        fresh.save(update_fields=ASKED)
         _record("sso.check", fresh, by, reachable=fresh.last_check_ok)
     return fresh
 

@@ -43,11 +43,10 @@ def _recheck(row: SsoConnection) -> None:
     before = row.last_check_at or row.created_at
     connections.refresh(row)
     with transaction.atomic():
-        kept = (
-            "discovery", "algorithms", "jwks", "jwks_fetched_at", "idp_entity_id", "idp_sso_url", "idp_sso_binding",
-            "idp_certificates", "sign_requests", "name_id_format", "last_check_at", "last_check_ok", "last_check_error",
-        )  # fmt: skip
-        row.save(update_fields=kept)
+        now = SsoConnection.objects.select_for_update(of=("self",)).filter(pk=row.pk, updated_at=row.updated_at)
+        if not now.exists():  # somebody changed it while its provider was being asked
+            return
+        row.save(update_fields=connections.ASKED)
         if not row.last_check_ok:
             logger.warning("an identity provider is not reachable", extra={"connection": str(row.pk)})
         ends_at = _last_end(row)

@@ -105,3 +105,35 @@ def test_what_is_over_is_forgotten(connection: SsoConnection) -> None:
     SsoConsumed.objects.update(expires_at=long_ago)
     assert flows.forget() == 2
     assert not SsoFlow.objects.exists()
+
+
+def test_a_check_does_not_undo_what_somebody_changes_meanwhile(
+    provider: OidcProvider, connection: SsoConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meanwhile(row: SsoConnection) -> None:
+        connections.change(SsoConnection.objects.get(pk=row.pk), {"name": "New", "client_id": "n"}, by=audit.SYSTEM)
+        row.discovery = {"stale": True}
+
+    overdue()
+    monkeypatch.setattr("sso.connections.refresh", meanwhile)
+    maintenance.recheck_connections()
+    connection.refresh_from_db()
+    assert (connection.name, connection.client_id) == ("New", "n")
+    assert "stale" not in connection.discovery
+
+
+def test_our_key_pair_survives_a_change_under_way(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    settings.SITE_URL = "http://testserver"
+    made = connections.create(factories.organization(), "saml", {}, by=audit.SYSTEM)
+    browser = Browser()
+    read = connections.metadata.read
+
+    def slow(document: bytes, *, entity_id: str = "") -> Any:
+        browser.get(f"/api/auth/sso/{made.provider_id}/metadata")  # somebody registers us at this very moment
+        return read(document, entity_id=entity_id)
+
+    monkeypatch.setattr("sso.connections.metadata.read", slow)
+    connections.change(made, {"metadata_xml": IdentityProvider().metadata()}, by=audit.SYSTEM)
+    made.refresh_from_db()
+    assert made.sp_certificate
+    assert made.idp_entity_id
