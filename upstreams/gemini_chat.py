@@ -178,7 +178,14 @@ def _event(value: dict[str, Any]) -> bytes:
 
 
 def _decoded(fields: _Fields) -> dict[str, Any]:
-    return {name: loose_json.decode(bytes(value)) for name, value in fields.items()}
+    """The members of a body. Raises UnknownHere for one that can't be read whole: it is no fault of the target's."""
+    found = {}
+    for name, value in fields.items():
+        try:
+            found[name] = loose_json.decode(bytes(value))
+        except ValueError:
+            raise gemini_from_chat.cannot("What this member holds", name) from None
+    return found
 
 
 def _raw(fields: Mapping[str, Any]) -> dict[str, msgspec.Raw]:

@@ -68,7 +68,9 @@ def _messages(contents: Any) -> Iterator[JsonObject]:
     made = 0
     for place, content in enumerate(contents if isinstance(contents, list) else [contents]):
         parts, param = _parts(content), f"contents[{place}]"
-        if isinstance(content, dict) and content.get("role") == "model":
+        if not isinstance(content, dict):
+            raise cannot("This kind of content", param)
+        if content.get("role") == "model":
             message = _assistant(parts, made, param)
             calls = message.get("tool_calls", ())
             made += len(calls)

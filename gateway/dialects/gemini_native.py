@@ -77,7 +77,10 @@ class GeminiNative:
     def parse_count(self, body: bytes) -> Call:
         """A request to count tokens: contents, or the whole request that they would go in. Raises InvalidRequest."""
         fields = base.read_object(body)
-        inner = [name for name in ("generateContentRequest", "generate_content_request") if name in fields]
+        names = ("generateContentRequest", "generate_content_request")
+        inner = [name for name in names if bytes(fields.get(name, b"null")) != b"null"]
+        for name in set(names) - set(inner):
+            fields.pop(name, None)
         for name in inner:
             for members in _objects(fields, name):
                 _check_contents(members, f"{name}.contents", "contents")

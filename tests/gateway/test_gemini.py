@@ -186,8 +186,13 @@ def test_tokens_are_counted_for_free(gateway: Gateway) -> None:
     reply = caller.send("POST", f"/v1/gemini/v1beta/models/{slug}:countTokens", {"generateContentRequest": inner})
     assert reply.json == {"totalTokens": 42}
     assert route.seen[-1].body["generateContentRequest"]["model"] == f"models/up-{slug}"
-    reply = caller.send("POST", f"/v1/gemini/v1beta/models/{slug}:countTokens", {})
-    assert (reply.status, reply.error["param"]) == (400, "contents")
+    for body in ({}, {"generateContentRequest": None}):
+        reply = caller.send("POST", f"/v1/gemini/v1beta/models/{slug}:countTokens", body)
+        assert (reply.status, reply.error["param"]) == (400, "contents")
+    body = {"contents": CONTENTS, "generateContentRequest": None}
+    assert caller.send("POST", f"/v1/gemini/v1beta/models/{slug}:countTokens", body).status == 200
+    reply = caller.send("POST", f"/v1/gemini/v1beta/models/{slug}:countTokens", {"generateContentRequest": 5})
+    assert (reply.status, reply.error["param"]) == (400, "generateContentRequest")
     assert caller.books().log == []
 
 
@@ -489,3 +494,18 @@ def test_a_count_that_nobody_offers_is_refused(gateway: Gateway) -> None:
         assert (reply.status, reply.error["param"]) == (400, "model")
     assert ask(caller, slug).status == 200
     assert route.calls == 1
+
+
+@pytest.mark.parametrize(("path", "member"), [("/v1/gemini", "contents"), ("/v1/chat/completions", "messages")])
+def test_a_body_that_makes_no_sense_is_no_fault_of_the_target(gateway: Gateway, path: str, member: str) -> None:
+    native = member == "messages"
+    behaviour = gemini.answers() if native else chat.answers()
+    kind, adapter = ("gemini", "gemini") if native else ("chat", "openai")
+    slug = served_by(gateway, behaviour, endpoints=["gemini", "chat"], kind=kind, adapter=adapter)
+    caller = gateway.caller()
+    deep = f'{{"model": "{slug}", "{member}": {"[" * 900}1{"]" * 900}}}'.encode()
+    for _ in range(7):  # more often than a target may fail before it is left out
+        reply = caller.send("POST", path, deep)
+        assert reply.status == 400, reply.body
+    good = CONTENTS if member == "contents" else [{"role": "user", "content": "hi"}]
+    assert caller.send("POST", path, {"model": slug, member: good}).status == 200
