@@ -189,8 +189,8 @@ def test_tokens_are_counted_for_free(gateway: Gateway) -> None:
     for body in ({}, {"generateContentRequest": None}):
         reply = caller.send("POST", f"/v1/gemini/v1beta/models/{slug}:countTokens", body)
         assert (reply.status, reply.error["param"]) == (400, "contents")
-    body = {"contents": CONTENTS, "generateContentRequest": None}
-    assert caller.send("POST", f"/v1/gemini/v1beta/models/{slug}:countTokens", body).status == 200
+    both: dict[str, Any] = {"contents": CONTENTS, "generateContentRequest": None}
+    assert caller.send("POST", f"/v1/gemini/v1beta/models/{slug}:countTokens", both).status == 200
     reply = caller.send("POST", f"/v1/gemini/v1beta/models/{slug}:countTokens", {"generateContentRequest": 5})
     assert (reply.status, reply.error["param"]) == (400, "generateContentRequest")
     assert caller.books().log == []
