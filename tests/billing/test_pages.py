@@ -337,9 +337,9 @@ def test_the_history_shows_state_amount_credits_and_receipt(
     rows = re.findall(r"<tr>.*?</tr>", answer.content.decode().partition("<tbody>")[2], re.DOTALL)
     shown = [" ".join(re.sub(r"<[^>]+>", " ", row).split())[17:] for row in rows]
     assert [row.partition(" Details")[0] for row in shown] == [
-        "Not paid yet Demo $7.00 —",
-        "Failed Demo $5.00 — —",
-        f"Paid Demo $25.00 2,500 Receipt for $25.00 of {done.created_at:%Y-%m-%d}, opens a new tab",
+        "Not paid yet Demo $7.00 — —",
+        "Failed Demo $5.00 — — —",
+        f"Paid Demo $25.00 2,500 — Receipt for $25.00 of {done.created_at:%Y-%m-%d}, opens a new tab",
     ]
     assert f'href="{done.receipt_url or TopUp.objects.get(pk=done.pk).receipt_url}"' in answer.content.decode()
 
