@@ -13,6 +13,7 @@ from core import clock
 from events import audit
 from sso import connections, flows, maintenance
 from sso.models import SsoConnection, SsoConsumed, SsoFlow
+from sso.saml import metadata
 from tests import cast, factories
 from tests.accounts.front_door import Browser
 from tests.fakes import identity_provider as saml
@@ -126,7 +127,7 @@ def test_our_key_pair_survives_a_change_under_way(monkeypatch: pytest.MonkeyPatc
     settings.SITE_URL = "http://testserver"
     made = connections.create(factories.organization(), "saml", {}, by=audit.SYSTEM)
     browser = Browser()
-    read = connections.metadata.read
+    read = metadata.read
 
     def slow(document: bytes, *, entity_id: str = "") -> Any:
         browser.get(f"/api/auth/sso/{made.provider_id}/metadata")  # somebody registers us at this very moment
