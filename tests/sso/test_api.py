@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from django.test import Client
@@ -156,6 +158,39 @@ def test_bad_fields_are_named_and_nothing_is_saved(
     assert answer.json()["error"]["param"] == param
     assert not SsoConnection.objects.exists()
     assert not AuditEvent.objects.exists()
+
+
+ODD = ("\x00", "\ud800", "\u202e", "x" * 5_000, "'; --", "../..", "{{7*7}}", "\r\nx: y", "é" * 300)
+
+
+@pytest.mark.parametrize("kind", ["oidc", "saml"])
+def test_odd_values_are_refused_and_break_nothing(admin: Client, org: Workspace, kind: str, settings: Any) -> None:
+    settings.EGRESS_ALLOW = []
+    pid = admin.post(f"{base(org)}/sso", {"type": kind}, content_type=JSON).json()["providerId"]
+    fields = [
+        "name",
+        "domain",
+        "clientId",
+        "clientSecret",
+        "metadataXml",
+        "entityId",
+        "defaultRole",
+        "roleClaim",
+        "status",
+    ]
+    for value in ODD:
+        for field in fields:
+            sent = json.dumps({field: value})  # a client would refuse to encode some of these
+            answer = admin.patch(f"{base(org)}/sso/{pid}", sent, content_type=JSON)
+            assert answer.status_code in (200, 400), (field, value, answer.content)
+        for field in ("roleMap", "attributeMap"):
+            answer = admin.patch(f"{base(org)}/sso/{pid}", json.dumps({field: {value: value}}), content_type=JSON)
+            assert answer.status_code in (200, 400), (field, value, answer.content)
+        for path in (f"sso/{quote(value, errors='replace')}", f"domains/{quote(value, errors='replace')}/verify"):
+            assert admin.post(f"{base(org)}/{path}").status_code in (404, 405)
+        issuer = json.dumps({"issuer": f"https://127.0.0.1/{value}", "metadataUrl": ""})
+        assert admin.patch(f"{base(org)}/sso/{pid}", issuer, content_type=JSON).status_code in (200, 400)
+    assert admin.get(f"{base(org)}/sso").status_code == 200
 
 
 def test_a_required_provider_needs_a_way_back(
