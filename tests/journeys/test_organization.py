@@ -46,11 +46,10 @@ def person(name: str) -> User:
 
 
 def furnished() -> tuple[Workspace, dict[str, User]]:
-    """An organization with a member of every role, a key, a call, an invitation and a trail."""
+    """An organization with a member of every role, a key, and one whose maker left."""
     workspace = factories.organization("Kites & Daughters, Makers of Paper Kites since 1887")
     people = {role: factories.member(workspace, role, person(role.title())) for role in cast.ROLES}
-    key = factories.api_key(workspace, created_by=people[DEVELOPER]).key
-    factories.call(workspace, key_id=key.pk)
+    factories.api_key(workspace, created_by=people[DEVELOPER])
     factories.api_key(workspace, created_by=person("Gone"), name="left-behind")
     return workspace, people
 
