@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 from typing import Any
 
 import pytest
-import time_machine
 from django.db import connection
 from django.test import Client
 
@@ -133,8 +131,8 @@ def test_the_answer_is_sealed_and_forgotten_after_a_day(client: Client) -> None:
     row = StoredAnswer.objects.get()
     assert made["key"].encode() not in bytes(row.sealed_body or b"")
     assert row.expires_at - row.created_at == KEPT_FOR
-    with time_machine.travel(clock.now() + KEPT_FOR + timedelta(seconds=1), tick=True):
-        assert create(client).json()["id"] != made["id"]
+    StoredAnswer.objects.update(expires_at=clock.now())
+    assert create(client).json()["id"] != made["id"]
     assert StoredAnswer.objects.count() == 1
 
 
