@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 logger = logging.getLogger(__name__)
 
 WINDOW_SECONDS: Final = 60
-MOST_LUMP: Final = 64
+MOST_LUMP: Final = 256
 #: A lump is at most this part of what the window still has.
 LUMP_DIVISOR: Final = 16
 #: A lump used up sooner than this makes the next one twice as large.
