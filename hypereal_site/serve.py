@@ -23,13 +23,13 @@ if {"--role=gateway", "gateway"} & set(sys.argv[1:]):
     # Settings ask for it: a process that serves no pages needs none of their code, which is a third of its memory.
     os.environ.setdefault("HYPEREAL_ROLE", "gateway")
 
-from hypereal_site import asgi  # noqa: E402  (sets Django up, so it comes before all that needs it)
+from hypereal_site import asgi  # sets Django up, so it comes before all that needs it
 
 # isort: split
 from core import startup
-from gateway import runtime  # noqa: E402
-from hypereal_site.asgi import Role  # noqa: E402
-from hypereal_site.http_protocol import Protocol  # noqa: E402
+from gateway import runtime
+from hypereal_site.asgi import Role
+from hypereal_site.http_protocol import Protocol
 
 logger = logging.getLogger(__name__)
 
