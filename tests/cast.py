@@ -49,4 +49,4 @@ def assemble() -> Cast:
     """A new organization with one member of each role, and a stranger."""
     organization = factories.organization()
     people = {role: factories.member(organization, role) for role in ROLES}
-    return Cast(organization, {**people, "stranger": factories.user("stranger@elsewhere.example")})
+    return Cast(organization, {**people, "stranger": factories.user()})

@@ -42,7 +42,7 @@ def reported() -> Iterator[None]:
     client = redis.Redis.from_url(settings.REDIS_URL)
     for each in (ONE, TWO):
         client.set(f"{target_health.KEY}:{each.process}", target_health.encode(each), ex=30)
-        client.zadd(target_health.KEY, {each.process: each.at})
+        client.zadd(target_health.KEY, {each.process: clock.now().timestamp()})
     client.zadd(target_health.KEY, {"9-gone": 1.0})
     yield
     client.delete(target_health.KEY, *(f"{target_health.KEY}:{each.process}" for each in (ONE, TWO)))

@@ -275,7 +275,7 @@ def test_postgresql_is_killed_under_load(installation: Installation, figures: Fi
             time.sleep(1.0)
             installation.restart_database()
             at = len(under_load.whole)
-            wait_for(lambda at=at: len(under_load.whole) > at + 20, 30)  # type: ignore[misc]
+            wait_for(lambda at=at: len(under_load.whole) > at + 20, 120)  # type: ignore[misc]
     check_account(caller, under_load.outcomes)
     assert sum(look_for_the_dead()) == 0, "a process that lives was taken for dead, or left a hold behind"
     lost = sum(row["late"] for row in caller.books().log)

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from django.conf import settings
+
 from hypereal_site.embedded import EmbeddedError, Postgres, Redis
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,8 +86,11 @@ def fix_environment() -> None:
 
 def use_own_redis_database(worker: str) -> None:
     """Give the worker ``gw<n>`` database n+1 of the shared Redis; a run without workers keeps database 0."""
-    address = os.environ["REDIS_URL"].rpartition("/")[0]
-    os.environ["REDIS_URL"] = f"{address}/{int(worker.removeprefix('gw')) + 1}"
+    shared = os.environ["REDIS_URL"]
+    own = os.environ["REDIS_URL"] = f"{shared.rpartition('/')[0]}/{int(worker.removeprefix('gw')) + 1}"
+    if settings.configured:  # pytest-django was quicker: the settings have the controller's address already
+        settings.REDIS_URL = settings.CACHES["default"]["LOCATION"] = own
+        settings.RQ_QUEUES = {name: {**queue, "URL": own} for name, queue in settings.RQ_QUEUES.items()}
 
 
 @contextmanager

@@ -12,7 +12,6 @@ import threading
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from msgspec.structs import replace
 from datetime import timedelta
 from typing import Any, ClassVar, TypeVar
 from uuid import UUID
@@ -21,6 +20,7 @@ from django.db import connection
 from hypothesis import strategies as st
 from hypothesis.errors import HypothesisException
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from msgspec.structs import replace
 
 from billing import ledger
 from billing.models import HOUSE_ACCOUNTS, Account, CreditLot, Hold, HoldOwner, SpendMeter, Transfer, Wallet
