@@ -5,7 +5,7 @@ never meet a failure of ours, and every success is what the document says.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -16,11 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 from jsonschema import Draft202012Validator
+from pytest_django import Settings
 from schemathesis import GenerationMode
 from schemathesis.core import NotSet
 
 from hypereal_site.api import api
 from tests import cast
+from tests.fakes.stripe import KEY, SECRET, FakeStripe
 from tests.fuzz.test_gateway import BOUNDED, EXAMPLES
 
 pytestmark = pytest.mark.django_db
@@ -28,6 +30,16 @@ pytestmark = pytest.mark.django_db
 MODES = {"as described": GenerationMode.POSITIVE, "not as described": GenerationMode.NEGATIVE}
 #: Whoever may do everything, whoever may read, and who has no business here.
 PEOPLE = ("owner", "viewer", "stranger", "anonymous")
+
+
+@pytest.fixture(autouse=True)
+def stripe(settings: Settings) -> Iterator[None]:
+    """Payments have somebody to ask: without them each top-up would be a failure of Stripe's."""
+    fake = FakeStripe()
+    settings.STRIPE_API_BASE, settings.STRIPE_SECRET_KEY = fake.url, KEY
+    settings.STRIPE_WEBHOOK_SECRETS, settings.DEMO_PAYMENTS = [SECRET], True
+    yield
+    fake.stop()
 
 
 @pytest.mark.parametrize("mode", MODES)
