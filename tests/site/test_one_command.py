@@ -19,7 +19,7 @@ from hypereal_site import processes
 from hypereal_site.supervisor import MARK
 from tests.support.services import FOLDER, ROOT
 
-#: The second start takes 4 s on an idle machine of two cores; this one may be running the rest of the tests.
+#: The second start takes 8 s on an idle machine of two cores; this one may be running the rest of the tests.
 SECOND_START_SECONDS = 30.0
 
 
