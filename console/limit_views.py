@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from uuid import UUID
+
 from django.contrib import messages
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -33,10 +36,9 @@ def show(request: MemberRequest) -> HttpResponse:
     """What is set and used."""
     workspace = request.access.workspace
     low = LowBalance.objects.filter(pk=workspace.pk).values_list("below_microcredits", flat=True).first()
-    form = LimitsForm.shown(
-        _members(workspace), setting.uses(workspace), workspace.pk, low, organization=_is_organization(workspace)
-    )
-    return _page(request, form)
+    uses = setting.uses(workspace)
+    form = LimitsForm.shown(_members(workspace), uses, workspace.pk, low, organization=_is_organization(workspace))
+    return _page(request, form, uses)
 
 
 @requires(Permission.BILLING_WRITE)
@@ -45,7 +47,7 @@ def save(request: MemberRequest) -> HttpResponse:
     workspace, actor = request.access.workspace, audit.actor_of(request)
     form = LimitsForm(request.POST, members=_members(workspace), organization=_is_organization(workspace))
     if not form.is_valid():
-        return _page(request, form, status=422)
+        return _page(request, form, setting.uses(workspace), status=422)
     reauth.ask(request)
     with transaction.atomic():
         if _is_organization(workspace):
@@ -57,9 +59,10 @@ def save(request: MemberRequest) -> HttpResponse:
     return HttpResponseRedirect(reverse("limits"))
 
 
-def _page(request: MemberRequest, form: LimitsForm, *, status: int = 200) -> HttpResponse:
+def _page(
+    request: MemberRequest, form: LimitsForm, uses: Mapping[UUID, setting.Use], *, status: int = 200
+) -> HttpResponse:
     workspace = request.access.workspace
-    uses = setting.uses(workspace)
     context = {
         "form": form,
         "is_organization": _is_organization(workspace),

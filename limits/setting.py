@@ -29,13 +29,6 @@ class Use:
     spent: int
     held: int
 
-    @property
-    def percent(self) -> int:
-        """Of the limit, spent; rounded down, at most 100. 0 without a limit."""
-        if self.limit is None:
-            return 0
-        return min(100, self.spent * 100 // self.limit) if self.limit else 100
-
 
 def set_member(membership: Membership, amount_microcredits: int | None, *, actor: audit.Actor) -> None:
     """Limit what a member's keys may spend of the organization's credits in a month; None takes the limit away."""
