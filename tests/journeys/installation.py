@@ -87,9 +87,9 @@ class Installation:
                     found.append(email.message_from_bytes(raw, policy=email.policy.default))
         return [mail for mail in found if mail["To"] == address]
 
-    def log(self, name: str) -> str:
-        """What a process wrote so far."""
-        return (self.folder / f"{name}.log").read_text(errors="replace")
+    def log(self, name: str, since: int = 0) -> str:
+        """What a process wrote so far, without the first ``since`` characters."""
+        return (self.folder / f"{name}.log").read_text(errors="replace")[since:]
 
     def _spawn(self, module: str, *arguments: str) -> None:
         log = self.folder / f"{module}.log"
