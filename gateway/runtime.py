@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 from django.conf import settings
-from django.db import DatabaseError, connections
+from django.db import DatabaseError, InterfaceError, OperationalError, connections
 from psycopg.conninfo import make_conninfo
 
 from catalog.models import CHANNEL as CATALOG_CHANNEL
@@ -41,6 +41,9 @@ T = TypeVar("T")
 _TICK_SECONDS: Final = 0.02
 #: How long a reader of the log waits for its turn and its answer.
 _READ_SECONDS: Final = 10.0
+#: Threads for what is ordinary Django behind a key: jobs, files, deployments. Each keeps one connection.
+_WORKERS: Final = 4
+_WORK_SECONDS: Final = 30.0
 #: A database host that vanished without a word is noticed within half a minute, not when TCP gives up.
 _NOTICE_A_DEAD_SERVER: Final = {
     "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000,
@@ -63,6 +66,7 @@ class Runtime:
         self.failover = Failover(Breaker(limits), limits)
         self._publisher = Publisher(redis_url, f"{os.getpid()}-{self.committer.owner_id.hex[-6:]}", self._report)
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="gateway-reader")
+        self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="gateway-worker")
         self.catalog = CatalogCache()
         self.bodies = InFlight(limits.max_body_bytes_in_flight)
         self.runs: set[Run] = set()
@@ -119,6 +123,23 @@ class Runtime:
             logger.warning("the log can't be read: %s", type(error).__name__)
             raise Overloaded("The log can't be read at this moment. Try again.", headers={"Retry-After": "2"}) from None
 
+    async def work(self, step: Callable[[], T]) -> T:
+        """What ``step`` returns: ordinary synchronous Django, in one of a few threads that keep their connections.
+
+        For jobs, files and deployments: what is asked for by a key and is no model's answer. A step that is under way
+        ends even if nobody waits for it any more. Raises Overloaded without a database, TimedOut, and what it raises.
+        """
+        try:
+            async with asyncio.timeout(_WORK_SECONDS):
+                return await self.loop.run_in_executor(self._workers, _on_kept_connection, step)
+        except TimeoutError:
+            raise TimedOut("This took too long. Try again.") from None
+        except (OperationalError, InterfaceError) as error:
+            logger.warning("the database can't be asked: %s", type(error).__name__)
+            raise Overloaded(
+                "The database does not answer at this moment. Try again.", headers={"Retry-After": "2"}
+            ) from None
+
     async def drain(self) -> None:
         """Refuse new calls, let open ones end, end what is left after `drain_seconds` in its own format."""
         self.draining = True
@@ -139,6 +160,7 @@ class Runtime:
         await self._notices.close()
         await self._publisher.close()
         self._reader.shutdown(wait=False, cancel_futures=True)
+        self._workers.shutdown(wait=False, cancel_futures=True)
         await self.catalog.close()
         await self.committer.close()
         await self.directory.close()
@@ -175,6 +197,17 @@ def _read_and_disconnect(query: Callable[[], T]) -> T:
         return query()
     finally:
         connections["default"].close()
+
+
+def _on_kept_connection(step: Callable[[], T]) -> T:
+    connection = connections["default"]
+    if connection.connection is not None and not connection.is_usable():  # the server was restarted meanwhile
+        connection.close()
+    try:
+        return step()
+    except (OperationalError, InterfaceError):
+        connection.close()
+        raise
 
 
 def shutting_down() -> Overloaded:

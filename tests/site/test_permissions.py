@@ -432,12 +432,17 @@ OWN_APPS = frozenset(
         "catalog",
         "events",
         "idempotency",
+        "infra",
+        "jobs",
         "keys",
+        "media",
         "orgs",
         "sso",
         "statements",
+        "storage",
         "usage",
         "vouchers",
+        "webhooks",
     )
 )
 

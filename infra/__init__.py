@@ -1,0 +1,1 @@
+"""GPU work on an existing engine: hosted models, deployments, runs."""

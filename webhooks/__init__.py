@@ -1,0 +1,1 @@
+"""Tells customers' servers what happened: endpoints, signed deliveries, retries."""
