@@ -43,7 +43,7 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True):
-    """It will not be made. ``error_type`` is a word of core.errors; ``charge_microcredits`` only where work was billed."""
+    """It will not be made. ``error_type`` is a word of core.errors; a charge stands only where work was billed."""
 
     error_type: str
     message: str
