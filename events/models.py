@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
@@ -30,3 +31,25 @@ class AuditEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.action} {self.target_label}"
+
+
+class Outbox(models.Model):
+    """Something that customers' servers are to be told. Written by `events.outbox.tell`, read by the webhooks."""
+
+    id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
+    created_at = models.DateTimeField(default=clock.now, editable=False)
+    workspace_id = models.UUIDField()
+    event = models.CharField(max_length=64)
+    data = models.JSONField(default=dict, encoder=DjangoJSONEncoder)
+    #: An address of this row's own, beside the endpoints that chose the event: a job's webhookUrl.
+    url = models.TextField(blank=True)
+    #: When its deliveries were made; they carry on from there.
+    fanned_out_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["id"], name="events_outbox_waiting", condition=models.Q(fanned_out_at__isnull=True)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.event} {self.pk}"
