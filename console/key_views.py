@@ -25,7 +25,7 @@ from console import key_rows, snippets
 from console.forms import KeyForm, NewKeyForm
 from core import errors
 from events import audit
-from keys import issuing, leaving, lookup
+from keys import issuing, leaving, lookup, widening
 from keys.models import ApiKey
 from orgs.access import MemberRequest, requires
 from orgs.permissions import Permission
@@ -49,10 +49,8 @@ def new_key(request: MemberRequest) -> HttpResponse:
     form = NewKeyForm(request.POST, auto_id="new-key-%s")
     if not form.is_valid():
         return _dialog(request, "new", form=form, status=422)
-    if _is_fragment(request) and reauth.is_old(request):  # htmx would swap the password page into the dialog
-        address = f"{reverse('account_reauthenticate')}?{urlencode({'next': reverse('keys_new')})}"
-        return HttpResponse(status=403, headers={"HX-Redirect": address})
-    reauth.ask_old_session(request)
+    if asked := _ask_again(request, reverse("keys_new")):
+        return asked
     try:
         issued = issuing.create(
             request.access.workspace,
@@ -80,7 +78,10 @@ def one_key(request: MemberRequest, key_id: UUID) -> HttpResponse:
         return _dialog(request, "edit", form=form, key=key)
     if not form.is_valid():
         return _dialog(request, "edit", form=form, key=key, status=422)
-    issuing.change(key, actor=audit.actor_of(request), **form.fields_of_terms())
+    fields = form.fields_of_terms()
+    if widening.widens(key, fields) and (asked := _ask_again(request, reverse("keys_one", args=[key.pk]))):
+        return asked
+    issuing.change(key, actor=audit.actor_of(request), **fields)
     return _done(request, _("“%(name)s” is changed.") % {"name": form.cleaned_data["name"]})
 
 
@@ -93,6 +94,8 @@ def set_state(request: MemberRequest, key_id: UUID) -> HttpResponse:
     if request.method == "GET":
         return _dialog(request, "disable", key=key)
     enabled = request.POST.get("enabled") == "1"
+    if enabled and (asked := _ask_again(request, reverse("keys"))):
+        return asked
     if enabled and leaving.is_orphan(key):  # it would stay refused: whoever enables it answers for it from now on
         leaving.take_over(key, request.user, actor=audit.actor_of(request))
     issuing.change(key, actor=audit.actor_of(request), enabled=enabled)
@@ -106,6 +109,8 @@ def set_state(request: MemberRequest, key_id: UUID) -> HttpResponse:
 def take_over(request: MemberRequest, key_id: UUID) -> HttpResponse:
     """Answer from now on for a key whose maker left."""
     key = lookup.api_key(request.access, key_id)
+    if asked := _ask_again(request, reverse("keys")):
+        return asked
     try:
         leaving.take_over(key, request.user, actor=audit.actor_of(request))
     except errors.Conflict as error:
@@ -141,6 +146,19 @@ def _page(request: MemberRequest) -> dict[str, Any]:
 
 def _is_fragment(request: HttpRequest) -> bool:
     return bool(request.headers.get("HX-Request"))
+
+
+def _ask_again(request: HttpRequest, page: str) -> HttpResponse | None:
+    """What a session that is old is told before a key gains power, or None where nothing is to be asked.
+
+    A form of a whole page goes on by itself once the password came; htmx, which would swap the password's page into
+    the dialog, is sent there and then to ``page``. Raises ReauthenticationRequired for the former.
+    """
+    if _is_fragment(request) and reauth.is_old(request):
+        address = f"{reverse('account_reauthenticate')}?{urlencode({'next': page})}"
+        return HttpResponse(status=403, headers={"HX-Redirect": address})
+    reauth.ask_old_session(request)
+    return None
 
 
 def _dialog(

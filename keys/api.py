@@ -14,7 +14,7 @@ from pydantic.alias_generators import to_camel
 from accounts import reauth
 from core import money
 from events import audit
-from keys import issuing, leaving, lookup, rules
+from keys import issuing, leaving, lookup, rules, widening
 from keys.models import ApiKey
 from orgs import access
 from orgs.access import Access
@@ -132,11 +132,15 @@ def get_key(request: HttpRequest, key_id: str) -> dict[str, Any]:
 
 @router.patch("/{key_id}", auth=access.member(), response=KeyOut, by_alias=True, summary="Change a key")
 def change_key(request: HttpRequest, key_id: str, body: KeyChange) -> dict[str, Any]:
+    """What gives the key more than it has asks an old session for a proof first; what takes away never does."""
     key = _key(request, key_id, Permission.KEYS_WRITE)
-    if body.enabled and "enabled" in body.model_fields_set and leaving.is_orphan(key):
-        leaving.take_over(key, access.signed_in(request), actor=audit.actor_of(request))
     enabled = body.enabled if "enabled" in body.model_fields_set else None
-    return shown(issuing.change(key, actor=audit.actor_of(request), enabled=enabled, **body.columns()))
+    columns = body.columns()
+    if widening.widens(key, columns, enabled=enabled):
+        reauth.check_old_session(request)
+    if enabled and leaving.is_orphan(key):
+        leaving.take_over(key, access.signed_in(request), actor=audit.actor_of(request))
+    return shown(issuing.change(key, actor=audit.actor_of(request), enabled=enabled, **columns))
 
 
 @router.delete("/{key_id}", auth=access.member(), response={204: None}, summary="Delete a key")
