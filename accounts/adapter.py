@@ -9,10 +9,11 @@ from allauth.core import context
 from allauth.mfa.adapter import DefaultMFAAdapter
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils.http import url_has_allowed_host_and_scheme
 
-from accounts import emails
+from accounts import devices, emails
+from accounts.models import User
 from core import secrets
 from events import audit
 
@@ -33,6 +34,22 @@ class AccountAdapter(DefaultAccountAdapter):
         return url_has_allowed_host_and_scheme(
             url, allowed_hosts={request.get_host()}, require_https=request.is_secure()
         )
+
+    def login(self, request: HttpRequest, user: User) -> None:
+        """Sign ``user`` in, and tell them by mail where it is from a browser that is new to them.
+
+        The first sign-in of all is no news to anybody.
+        """
+        news = user.last_login is not None and not devices.is_known(request, user)
+        super().login(request, user)
+        if news:
+            self.send_notification_mail("account/email/new_device", user)
+
+    def post_login(self, request: HttpRequest, user: User, **kwargs: Any) -> HttpResponse:
+        """The answer to a sign-in, which makes the browser a known one."""
+        response: HttpResponse = super().post_login(request, user, **kwargs)
+        devices.remember(request, response, user)
+        return response
 
     def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
         """Write the mail from our own template of that name and hand it over once the transaction stands."""

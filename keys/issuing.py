@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from accounts.models import User
 from core import clock, errors, money
 from events import audit
-from keys import auth, rules, secret
+from keys import auth, mails, rules, secret
 from keys.models import ApiKey
 from orgs.models import Workspace
 
@@ -74,6 +74,8 @@ def create(
             **_state(enabled),
         )
         _record(key, "api_key.create", actor, _readable({**_columns(terms), "enabled": enabled}))
+        if created_by is not None:
+            mails.tell_of_new(key, created_by, actor)
     return Issued(key, text)
 
 

@@ -47,7 +47,7 @@ def _networks(before: Iterable[str], after: Iterable[str]) -> bool:
 
 def _lies_in(one: Any, other: Any) -> bool:
     """Whether every address of network ``one`` is one of ``other``."""
-    return one.version == other.version and one.subnet_of(other)
+    return bool(one.version == other.version and one.subnet_of(other))
 
 
 _RULES: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
