@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from catalog import resolve
 from catalog.entries import ModelEntry, TargetEntry
@@ -27,6 +27,20 @@ from keys.auth import KeyFacts
 from usage.items import Admit, Admitted, Claim, LogRow, Record, Refused, Replay
 
 T = TypeVar("T")
+
+
+class Named(Protocol):
+    """A call as the catalog is asked about it: ``intent`` counts where ``model`` is empty."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def intent(self) -> str: ...
+
 
 _LOGGED_MODEL: Final = re.compile(r"[\w.:/@-]{1,120}", re.ASCII)
 
@@ -59,9 +73,12 @@ async def serve(request: GatewayRequest, dialect: Dialect) -> Answer | StreamAns
     meter = await _heavy(runtime, call, Meter.of, call, entry, runtime.limits, price_of)
     if request.quoting:
         return quote.answer(call, entry, meter, runtime.limits)
-    admission = await _admit(request, call, entry, meter, hashes)
+    admission = await admit(
+        request, call.kind, entry, meter.reserved_microcredits, hashes,
+        stream=call.stream, min_balance_microcredits=runtime.limits.min_balance_microcredits,
+    )  # fmt: skip
     if isinstance(admission, Replay):
-        return _again(admission)
+        return again(admission)
     request.logged = True  # by the run, from here on
     ticket = Ticket(
         request.id, request.started, key, call, entry, chain, meter, dialect, hashes, request.caller_is_gone
@@ -115,36 +132,63 @@ async def _parse(request: GatewayRequest, dialect: Dialect) -> tuple[Call | None
     except InvalidRequest as error:
         return None, error
     request.stream = call.stream
-    if _LOGGED_MODEL.fullmatch(call.model):  # what a caller sends as a name may be anything: the log keeps only names
-        request.model = call.model
+    note_model(request, call.model)
     return call, None
 
 
+def note_model(request: GatewayRequest, name: str) -> None:
+    """What the log calls the model of a call that is refused: a caller may send anything, the log keeps only names."""
+    if _LOGGED_MODEL.fullmatch(name):
+        request.model = name
+
+
 def resolve_chain(runtime: Runtime, key: KeyFacts, call: Call) -> tuple[ModelEntry, list[TargetEntry]]:
-    """The model that is called, and the targets that can be asked. Raises InvalidRequest and Overloaded.
+    """The model that is called, and the targets that can be asked. Raises InvalidRequest and Overloaded."""
+    return choose(runtime, key, call, lambda entry: chain_for(call.spoken, entry.targets))
+
+
+def choose(
+    runtime: Runtime,
+    key: KeyFacts,
+    call: Named,
+    chain_of: Callable[[ModelEntry], list[TargetEntry]],
+    cost_of: Callable[[ModelEntry], int] | None = None,
+) -> tuple[ModelEntry, list[TargetEntry]]:
+    """The model that is called, with its targets among ``chain_of``. Raises InvalidRequest and Overloaded.
 
     A pinned model is honoured exactly. An intent takes the cheapest model that is qualified, that the key may call and
-    that somebody serves at this moment.
+    that somebody serves at this moment. Where ``cost_of`` knows what this very call costs (microcredits), it says who
+    is cheapest; it raises InvalidRequest for a model that can't do what is asked, and the next one is taken.
     """
     snapshot = runtime.catalog.snapshot
     if call.model:
         entry = resolve.find(snapshot, call.model, call.kind)
-        chain = chain_for(call.spoken, entry.targets)
+        chain = chain_of(entry)
     else:
         qualified = resolve.qualified(snapshot, call.intent, call.kind)
         allowed = [each for each in qualified if key.may_call(each.slug)] or qualified
         breaker = runtime.failover.breaker
-        entry, chain = min(
-            ((each, chain_for(call.spoken, each.targets)) for each in allowed),
+        entry, chain, _ = min(
+            ((each, chain_of(each), _cost(cost_of, each)) for each in allowed),
             key=lambda found: (
                 not found[1],
+                found[2] is None,
                 found[0].sandboxed,
                 not any(breaker.seconds_left(each.target) <= 0 for each in found[1]),
+                found[2] or 0,
             ),
         )
     if not chain:
         raise Overloaded(f"No provider serves {entry.slug} at this moment.", headers={"Retry-After": "60"})
     return entry, chain
+
+
+def _cost(cost_of: Callable[[ModelEntry], int] | None, entry: ModelEntry) -> int | None:
+    """Microcredits of the call, zero where nobody can tell them yet; None for a model that can't do what is asked."""
+    try:
+        return cost_of(entry) if cost_of is not None else 0
+    except InvalidRequest:
+        return None
 
 
 def _check_service_tier(call: Call, entry: ModelEntry) -> None:
@@ -188,23 +232,31 @@ def _check_other_models(request: GatewayRequest, call: Call) -> None:
         request.key.check_model(other.slug)
 
 
-async def _admit(
-    request: GatewayRequest, call: Call, entry: ModelEntry, meter: Meter, hashes: Hashes | None
+async def admit(
+    request: GatewayRequest,
+    kind: str,
+    entry: ModelEntry,
+    reserved_microcredits: int,
+    hashes: Hashes | None,
+    *,
+    stream: bool = False,
+    min_balance_microcredits: int = 0,
 ) -> Admitted | Replay:
     """Reserve what the call may cost. Raises what refuses it."""
     runtime, key = request.runtime, request.key
-    claim = Claim(hashes.key, hashes.request, call.stream) if hashes is not None else None
+    claim = Claim(hashes.key, hashes.request, stream) if hashes is not None else None
+    assert entry.price is not None
     result = await runtime.committer.submit(
         Admit(
             hold_id=request.id,
             workspace_id=key.workspace_id,
             key_id=key.id,
-            amount_microcredits=meter.reserved_microcredits,
+            amount_microcredits=reserved_microcredits,
             owner_id=runtime.committer.owner_id,
-            endpoint=call.kind,
+            endpoint=kind,
             model=entry.slug,
-            price_id=meter.price_id,
-            min_balance_microcredits=runtime.limits.min_balance_microcredits,
+            price_id=entry.price.id,
+            min_balance_microcredits=min_balance_microcredits,
             claim=claim,
         )
     )
@@ -251,21 +303,27 @@ def served_headers(model: ModelEntry, entry: TargetEntry, trail: Trail) -> RawHe
 
 
 def receipt_headers(receipt: Receipt) -> RawHeaders:
-    """What a whole answer's receipt will say of tokens and money, under the words that it has there."""
-    usage = receipt.usage
-    written = usage.cache_write_5m_tokens + usage.cache_write_1h_tokens
-    tokens = b"input_tokens=%d, cached_input_tokens=%d, cache_write_tokens=%d, output_tokens=%d" % (
-        usage.input_tokens, usage.cached_input_tokens, written, usage.output_tokens
-    )  # fmt: skip
+    """What a whole answer's receipt will say of use and money, under the words that it has there."""
     return [
         (b"x-hypereal-credits", str(money.credits(receipt.charged_microcredits)).encode()),
         (b"x-hypereal-reserved-credits", str(money.credits(receipt.reserved_microcredits)).encode()),
         (b"x-hypereal-price-version", b"%d" % receipt.price_version),
-        (b"x-hypereal-usage", tokens),
+        (b"x-hypereal-usage", _used(receipt)),
     ]
 
 
-def _again(stored: Replay) -> Answer:
+def _used(receipt: Receipt) -> bytes:
+    """What was counted: tokens, or units of one sort."""
+    if receipt.unit:
+        return b"units=%d, unit=%s" % (receipt.units, receipt.unit.encode("latin-1"))
+    usage = receipt.usage
+    written = usage.cache_write_5m_tokens + usage.cache_write_1h_tokens
+    return b"input_tokens=%d, cached_input_tokens=%d, cache_write_tokens=%d, output_tokens=%d" % (
+        usage.input_tokens, usage.cached_input_tokens, written, usage.output_tokens
+    )  # fmt: skip
+
+
+def again(stored: Replay) -> Answer:
     """The first call's answer once more, under its id."""
     try:
         body = replay.unseal(stored.sealed_body)

@@ -135,12 +135,21 @@ class Failover:
         self._jitter = jitter
         self._monotonic = monotonic
 
-    async def serve(self, chain: Sequence[TargetEntry], ask: Ask[T], trail: Trail, gone: Callable[[], bool]) -> T:
+    async def serve(
+        self,
+        chain: Sequence[TargetEntry],
+        ask: Ask[T],
+        trail: Trail,
+        gone: Callable[[], bool],
+        *,
+        total_seconds: float | None = None,
+    ) -> T:
         """The first attempt that succeeds. Raises the ProductError for the caller when none did.
 
-        Nothing is tried again for a caller who is ``gone``: then CallerLeft.
+        Nothing is tried again for a caller who is ``gone``: then CallerLeft. ``total_seconds`` bounds all attempts
+        together, in place of the installation's bound on a call.
         """
-        deadline = self._monotonic() + self._limits.total_seconds
+        deadline = self._monotonic() + (total_seconds or self._limits.total_seconds)
         unknown: UnknownHere | None = None
         for entry in self._in_order(chain):
             try:

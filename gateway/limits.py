@@ -28,6 +28,8 @@ class Limits:
     first_byte_seconds: float = 300.0
     idle_seconds: float = 300.0
     total_seconds: float = 14_400.0
+    #: A picture or a sound that is answered in one piece: all attempts together.
+    media_seconds: float = 300.0
     slow_reader_seconds: float = 120.0
     read_on_seconds: float = 10.0
     settle_wait_seconds: float = 5.0
@@ -58,6 +60,7 @@ class Limits:
             first_byte_seconds=settings.GATEWAY_FIRST_BYTE_SECONDS,
             idle_seconds=settings.GATEWAY_IDLE_SECONDS,
             total_seconds=settings.GATEWAY_TOTAL_SECONDS,
+            media_seconds=settings.GATEWAY_MEDIA_SECONDS,
             slow_reader_seconds=settings.GATEWAY_SLOW_READER_SECONDS,
             read_on_seconds=settings.GATEWAY_LEFT_CLIENT_READ_ON_SECONDS,
             settle_wait_seconds=settings.GATEWAY_SETTLE_WAIT_SECONDS,

@@ -11,7 +11,8 @@ import logging
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from decimal import Decimal
+from typing import Final, Generic, Protocol, TypeVar
 from uuid import UUID
 
 from catalog.entries import ModelEntry, TargetEntry
@@ -33,6 +34,37 @@ logger = logging.getLogger(__name__)
 NOT_SERVED: Final = Usage()
 
 
+class AdmittedCall(Protocol):
+    """What every admitted call is known by, whatever it is billed by. ``endpoint`` is the kind's word in the log."""
+
+    @property
+    def request_id(self) -> UUID: ...
+
+    @property
+    def started(self) -> float: ...
+
+    @property
+    def key(self) -> KeyFacts: ...
+
+    @property
+    def entry(self) -> ModelEntry: ...
+
+    @property
+    def gone(self) -> Callable[[], bool]: ...
+
+    @property
+    def endpoint(self) -> str: ...
+
+    @property
+    def stream(self) -> bool: ...
+
+    @property
+    def price_id(self) -> UUID | None: ...
+
+
+TicketT = TypeVar("TicketT", bound=AdmittedCall)
+
+
 @dataclass(slots=True)
 class Ticket:
     """An admitted call. ``started`` is on the monotonic clock; ``gone`` asks whether the caller has left."""
@@ -48,6 +80,21 @@ class Ticket:
     hashes: Hashes | None
     gone: Callable[[], bool]
 
+    @property
+    def endpoint(self) -> str:
+        """The call's kind."""
+        return self.call.kind
+
+    @property
+    def stream(self) -> bool:
+        """Whether the caller asked for a stream."""
+        return self.call.stream
+
+    @property
+    def price_id(self) -> UUID:
+        """The price version that the hold was weighed by."""
+        return self.meter.price_id
+
 
 @dataclass(slots=True)
 class Whole:
@@ -60,15 +107,14 @@ class Whole:
     receipt: Receipt
 
 
-class Run:
-    """What both kinds of calls have in common: the task, its interruption, the log row, the ends."""
+class Run(Generic[TicketT]):
+    """What all kinds of calls have in common: the task, its interruption, the log row, the ends."""
 
-    def __init__(self, runtime: Runtime, ticket: Ticket) -> None:
+    def __init__(self, runtime: Runtime, ticket: TicketT) -> None:
         self.ticket = ticket
         self.trail = Trail()
         self._runtime = runtime
         self._limits = runtime.limits
-        self._exchange = Exchange(runtime.pool, ticket.call, runtime.limits, ticket.meter.input_estimate)
         self._interruption: ProductError | None = None
         self._ending = False
         self._first_at: float | None = None
@@ -110,6 +156,61 @@ class Run:
         )  # fmt: skip
         return InternalError("Something went wrong on our side.")
 
+    async def _settle(self, receipt: Receipt, status: int, error_type: str = "", answer: Answer | None = None) -> None:
+        """Charge and log; durable when this returns, unless that took too long: then it goes on by itself."""
+        key = self.ticket.key
+        row = self._row(receipt.usage, status, error_type)
+        row.saved_microcredits = receipt.saved_microcredits
+        row.units = Decimal(receipt.units) if receipt.unit else None
+        row.charge_lines = receipt.lines
+        charged = receipt.charged_microcredits
+        await self._runtime.write(Settle(receipt.request_id, key.workspace_id, key.id, charged, row, answer))
+
+    async def _void(self, error: ProductError) -> None:
+        """Nothing was served: the hold goes back, the log tells why."""
+        key = self.ticket.key
+        row = self._row(NOT_SERVED, error.status, error.type)
+        await self._runtime.write(Void(self.ticket.request_id, key.workspace_id, key.id, row))
+
+    def _row(self, usage: Usage, status: int, error_type: str) -> LogRow:
+        ticket, last = self.ticket, self.trail.last
+        key, target = ticket.key, last.target if last is not None else None
+        now = clock.monotonic()
+        return LogRow(
+            request_id=ticket.request_id,
+            workspace_id=key.workspace_id,
+            endpoint=ticket.endpoint,
+            model=ticket.entry.slug,
+            status=status,
+            latency_ms=int((now - ticket.started) * 1000),
+            user_id=key.user_id,
+            key_id=key.id,
+            key_name=key.name,
+            provider=target.provider if target is not None else "",
+            target=target.label if target is not None else "",
+            attempts=self.trail.attempts,
+            attempt_trace=self.trail.steps or None,
+            error_type=error_type,
+            stream=ticket.stream,
+            ttfb_ms=int((self._first_at - ticket.started) * 1000) if self._first_at is not None else None,
+            input_tokens=usage.input_tokens,
+            cached_input_tokens=usage.cached_input_tokens,
+            cache_write_tokens=usage.cache_write_5m_tokens + usage.cache_write_1h_tokens,
+            output_tokens=usage.output_tokens,
+            price_id=ticket.price_id,
+            estimated=usage.estimated,
+            client_disconnected=self._caller_is_gone(),
+            sandbox=last is not None and last.sandbox,
+        )
+
+
+class TokenRun(Run[Ticket]):
+    """A call that is billed by the token."""
+
+    def __init__(self, runtime: Runtime, ticket: Ticket) -> None:
+        self._exchange = Exchange(runtime.pool, ticket.call, runtime.limits, ticket.meter.input_estimate)
+        super().__init__(runtime, ticket)
+
     def _receipt(self, usage: Usage) -> Receipt:
         """What the call costs."""
         ticket, last = self.ticket, self.trail.last
@@ -131,57 +232,11 @@ class Run:
             lines=charge.lines,
         )
 
-    async def _settle(self, receipt: Receipt, status: int, error_type: str = "", answer: Answer | None = None) -> None:
-        """Charge and log; durable when this returns, unless that took too long: then it goes on by itself."""
-        key = self.ticket.key
-        row = self._row(receipt.usage, status, error_type)
-        row.saved_microcredits = receipt.saved_microcredits
-        row.charge_lines = receipt.lines
-        charged = receipt.charged_microcredits
-        await self._runtime.write(Settle(receipt.request_id, key.workspace_id, key.id, charged, row, answer))
 
-    async def _void(self, error: ProductError) -> None:
-        """Nothing was served: the hold goes back, the log tells why."""
-        key = self.ticket.key
-        row = self._row(NOT_SERVED, error.status, error.type)
-        await self._runtime.write(Void(self.ticket.request_id, key.workspace_id, key.id, row))
-
-    def _row(self, usage: Usage, status: int, error_type: str) -> LogRow:
-        ticket, last = self.ticket, self.trail.last
-        key, target = ticket.key, last.target if last is not None else None
-        now = clock.monotonic()
-        return LogRow(
-            request_id=ticket.request_id,
-            workspace_id=key.workspace_id,
-            endpoint=ticket.call.kind,
-            model=ticket.entry.slug,
-            status=status,
-            latency_ms=int((now - ticket.started) * 1000),
-            user_id=key.user_id,
-            key_id=key.id,
-            key_name=key.name,
-            provider=target.provider if target is not None else "",
-            target=target.label if target is not None else "",
-            attempts=self.trail.attempts,
-            attempt_trace=self.trail.steps or None,
-            error_type=error_type,
-            stream=ticket.call.stream,
-            ttfb_ms=int((self._first_at - ticket.started) * 1000) if self._first_at is not None else None,
-            input_tokens=usage.input_tokens,
-            cached_input_tokens=usage.cached_input_tokens,
-            cache_write_tokens=usage.cache_write_5m_tokens + usage.cache_write_1h_tokens,
-            output_tokens=usage.output_tokens,
-            price_id=ticket.meter.price_id,
-            estimated=usage.estimated,
-            client_disconnected=self._caller_is_gone(),
-            sandbox=last is not None and last.sandbox,
-        )
-
-
-class WholeRun(Run):
+class OnePieceRun(Run[TicketT]):
     """A call that is answered in one piece. It is finished and billed whether or not its caller still waits."""
 
-    def __init__(self, runtime: Runtime, ticket: Ticket) -> None:
+    def __init__(self, runtime: Runtime, ticket: TicketT) -> None:
         self.answer: asyncio.Future[Whole] = runtime.loop.create_future()
         super().__init__(runtime, ticket)
 
@@ -204,6 +259,22 @@ class WholeRun(Run):
                 self.answer.cancel()
 
     async def _serve(self) -> Whole:
+        """The answer, settled. Raises ProductError."""
+        raise NotImplementedError
+
+    async def _fail(self, error: ProductError) -> None:
+        self._ending = True
+        error.headers.update(self.told_of_attempts())
+        await self._void(error)
+        if not self.answer.done():
+            self.answer.set_exception(error)
+            self.answer.exception()  # where nobody waits any more, nobody needs to be told
+
+
+class WholeRun(TokenRun, OnePieceRun[Ticket]):
+    """A call billed by the token that is answered in one piece."""
+
+    async def _serve(self) -> Whole:
         ticket = self.ticket
         completed = await self._runtime.failover.serve(
             ticket.chain, self._exchange.complete, self.trail, self._caller_is_gone
@@ -213,16 +284,12 @@ class WholeRun(Run):
         receipt, body = self._receipt(completed.usage), completed.body
         if ticket.call.receipts is not None:
             body = ticket.call.receipts.in_answer(body, receipt)
-        answer = None
-        if ticket.hashes is not None:
-            answer = Answer(200, completed.content_type, await asyncio.to_thread(replay.seal, body))
-        await self._settle(receipt, 200, answer=answer)
+        await self._settle(receipt, 200, answer=await kept(ticket.hashes, body, completed.content_type))
         return Whole(completed.entry, self.trail.attempts, body, completed.content_type, receipt)
 
-    async def _fail(self, error: ProductError) -> None:
-        self._ending = True
-        error.headers.update(self.told_of_attempts())
-        await self._void(error)
-        if not self.answer.done():
-            self.answer.set_exception(error)
-            self.answer.exception()  # where nobody waits any more, nobody needs to be told
+
+async def kept(hashes: Hashes | None, body: bytes, content_type: str) -> Answer | None:
+    """What a later call with the same Idempotency-Key gets; None where none came with this one."""
+    if hashes is None:
+        return None
+    return Answer(200, content_type, await asyncio.to_thread(replay.seal, body))

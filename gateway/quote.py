@@ -14,8 +14,9 @@ from django.conf import settings
 from django.urls import Resolver404, get_resolver
 
 from catalog import endpoints as kinds
-from catalog import resolve
+from catalog import pricing, resolve
 from catalog.entries import ModelEntry, Snapshot
+from catalog.pricing import Units
 from core import money
 from core.errors import InvalidRequest
 from gateway import endpoints
@@ -26,8 +27,8 @@ from gateway.meter import Meter
 from gateway.request import Answer, GatewayRequest
 from upstreams.wire import Usage
 
-#: Endpoints whose views pass `engine.serve`, which is what keeps a quote free of effects.
-QUOTED: Final = (kinds.CHAT, kinds.MESSAGES, kinds.RESPONSES, kinds.EMBEDDINGS, kinds.GEMINI)
+#: Endpoints whose views pass `engine.serve` or `unit_run.serve`, which is what keeps a quote free of effects.
+QUOTED: Final = (kinds.CHAT, kinds.MESSAGES, kinds.RESPONSES, kinds.EMBEDDINGS, kinds.GEMINI, kinds.IMAGES)
 #: What an answer is taken to be long, where the call allows as much: nobody knows before.
 LIKELY_OUTPUT_TOKENS: Final = 500
 #: The member that a body is known by, and the endpoints that take it, the likelier one first.
@@ -35,6 +36,7 @@ _SHAPES: Final = (
     ("contents", (kinds.GEMINI,)),
     ("messages", (kinds.MESSAGES, kinds.CHAT)),
     ("input", (kinds.RESPONSES, kinds.EMBEDDINGS)),
+    ("prompt", (kinds.IMAGES, kinds.VIDEOS)),
 )
 _PREFIXES: Final = ("/api/v1/", "/v1/")
 
@@ -80,6 +82,30 @@ def answer(call: Call, entry: ModelEntry, meter: Meter, limits: Limits) -> Answe
         "likely_output_tokens": likely.output_tokens,
         "reserved_output_tokens": meter.granted_tokens,
         "output_ceiling_tokens": meter.ceiling_tokens,
+    }
+    return Answer.of(quoted)
+
+
+def answer_units(kind: str, entry: ModelEntry, units: Units) -> Answer:
+    """The quote of a call billed by the unit: reserved is exactly its price, and likely all of it is made.
+
+    An endpoint whose view answers with this while ``request.quoting`` has its kind in `QUOTED`.
+    """
+    assert entry.price is not None
+    reserved = money.credits_json(pricing.unit_ceiling(entry.price.rates, units))
+    quoted: dict[str, Any] = {
+        "object": "quote",
+        "endpoint": kinds.PATHS[kind],
+        "model": entry.slug,
+        "stream": False,
+        "reservation_credits": reserved,
+        "likely_credits": reserved,
+        "min_balance_credits": 0,
+        "price": {"id": str(entry.price.id), "version": entry.price.version},
+        "unit": entry.price.rates.unit,
+        "units": units.quantity,
+        "tier": units.tier,
+        "credits_per_unit": money.credits_json(entry.price.rates.unit_price(units.tier)),
     }
     return Answer.of(quoted)
 

@@ -69,7 +69,7 @@ class Runtime:
         self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="gateway-worker")
         self.catalog = CatalogCache()
         self.bodies = InFlight(limits.max_body_bytes_in_flight)
-        self.runs: set[Run] = set()
+        self.runs: set[Run[Any]] = set()
         #: Requests between their arrival and the last byte of their answer.
         self.open_requests = 0
         self.draining = False

@@ -14,7 +14,7 @@ from gateway.exchange import Opened
 from gateway.failover import CALLER_LEFT_STATUS, CallerLeft, cut_short
 from gateway.growth import Growth, OutOfCredits
 from gateway.pipe import Pipe
-from gateway.pump import Run, Ticket
+from gateway.pump import Ticket, TokenRun
 from gateway.runtime import Runtime
 from upstreams.errors import ConnectionLost, UpstreamError
 from upstreams.wire import Usage
@@ -27,7 +27,7 @@ _OUT_OF_CREDITS: Final = (
 )
 
 
-class StreamRun(Run):
+class StreamRun(TokenRun):
     """A call that is answered piece by piece through ``pipe``."""
 
     def __init__(self, runtime: Runtime, ticket: Ticket, drop_connection: Callable[[], None]) -> None:

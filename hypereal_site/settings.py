@@ -218,6 +218,7 @@ GATEWAY_CONNECT_SECONDS = env.seconds("GATEWAY_CONNECT_SECONDS", 5.0)
 GATEWAY_FIRST_BYTE_SECONDS = env.seconds("GATEWAY_FIRST_BYTE_SECONDS", 300.0)
 GATEWAY_IDLE_SECONDS = env.seconds("GATEWAY_IDLE_SECONDS", 300.0)
 GATEWAY_TOTAL_SECONDS = env.seconds("GATEWAY_TOTAL_SECONDS", 14_400.0)
+GATEWAY_MEDIA_SECONDS = env.seconds("GATEWAY_MEDIA_SECONDS", 300.0)
 GATEWAY_SLOW_READER_SECONDS = env.seconds("GATEWAY_SLOW_READER_SECONDS", 120.0)
 GATEWAY_LEFT_CLIENT_READ_ON_SECONDS = env.seconds("GATEWAY_LEFT_CLIENT_READ_ON_SECONDS", 10.0)
 GATEWAY_SETTLE_WAIT_SECONDS = env.seconds("GATEWAY_SETTLE_WAIT_SECONDS", 5.0)
@@ -228,10 +229,32 @@ COMMIT_MODE = env.text("COMMIT_MODE", "durable")
 HOLD_HEARTBEAT_SECONDS = env.seconds("HOLD_HEARTBEAT_SECONDS", 10.0)
 HOLD_OWNER_DEAD_SECONDS = env.seconds("HOLD_OWNER_DEAD_SECONDS", 60.0)
 SWEEP_SECONDS = env.seconds("SWEEP_SECONDS", 15.0)
+#: A worker that dies keeps its job for so long at most.
+JOB_LEASE_SECONDS = env.seconds("JOB_LEASE_SECONDS", 60.0)
+JOB_SWEEP_SECONDS = env.seconds("JOB_SWEEP_SECONDS", 10.0)
+#: The wait behind a job's first error; it doubles with each further one, up to a minute.
+JOB_RETRY_SECONDS = env.seconds("JOB_RETRY_SECONDS", 1.0)
 #: purpose=host[:port] or purpose=network entries that the guarded outbound client may reach although they are private.
 EGRESS_ALLOW = env.words("EGRESS_ALLOW")
 #: address or address:port of the name server that is asked for proofs of domains; empty = the machine's own.
 DNS_RESOLVER = env.text("DNS_RESOLVER", "")
+
+# ── Stored files ─────────────────────────────────────────────────────────────────────────────────────────────────────
+#: Where files lie when no S3 bucket is set. Never a folder that a web server serves.
+STORAGE_DIR = Path(env.text("STORAGE_DIR", "") or Path(env.text("HYPEREAL_VAR", "") or BASE_DIR / "var") / "storage")
+STORAGE_MOST_BYTES = env.integer("STORAGE_MOST_BYTES", 10 * 1024**3, least=1)
+STORAGE_MOST_OBJECTS = env.integer("STORAGE_MOST_OBJECTS", 10_000, least=1)
+STORAGE_MOST_FILE_BYTES = env.integer("STORAGE_MOST_FILE_BYTES", 512 * 1024**2, least=1)
+#: Days that results of calls are kept; 0: until somebody deletes them. Uploads stay.
+STORAGE_RESULT_DAYS = env.integer("STORAGE_RESULT_DAYS", 30, most=36_500)
+#: How long the address of a file works: S3 signs for no longer than a week.
+STORAGE_URL_SECONDS = env.integer("STORAGE_URL_SECONDS", 7 * 86_400, least=60, most=7 * 86_400)
+S3_BUCKET = env.text("S3_BUCKET", "")
+#: Empty: Amazon's own. Others: https://<account>.r2.cloudflarestorage.com, http://minio:9000, …
+S3_ENDPOINT_URL = env.text("S3_ENDPOINT_URL", "").rstrip("/")
+S3_REGION = env.text("S3_REGION", "")
+S3_ACCESS_KEY_ID = env.text("S3_ACCESS_KEY_ID", "")
+S3_SECRET_ACCESS_KEY = env.text("S3_SECRET_ACCESS_KEY", "")
 
 # ── Pages ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 LANGUAGE_CODE = "en"
@@ -251,6 +274,30 @@ STORAGES = {
         if WHITENOISE_USE_FINDERS
         else "whitenoise.storage.CompressedManifestStaticFilesStorage"
     },
+    #: What customers upload and what calls result in. boto3 is imported only where a bucket is set.
+    "objects": {
+        "BACKEND": "storages.backends.s3.S3Storage",
+        "OPTIONS": {
+            "bucket_name": S3_BUCKET,
+            "endpoint_url": S3_ENDPOINT_URL or None,
+            "region_name": S3_REGION or None,
+            "access_key": S3_ACCESS_KEY_ID or None,
+            "secret_key": S3_SECRET_ACCESS_KEY or None,
+            "addressing_style": "path" if S3_ENDPOINT_URL else "auto",
+            "signature_version": "s3v4",
+            "default_acl": None,
+            "querystring_auth": True,
+        },
+    }
+    if S3_BUCKET
+    else {
+        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "OPTIONS": {
+            "location": STORAGE_DIR,
+            "file_permissions_mode": 0o600,
+            "directory_permissions_mode": 0o700,
+        },
+    },
 }
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 UNFOLD = {"SITE_TITLE": "Hypereal", "SITE_HEADER": "Hypereal", "SITE_URL": "/"}
@@ -267,13 +314,18 @@ X_FRAME_OPTIONS = "DENY"
 CSRF_FAILURE_VIEW = "core.views.csrf_failure"
 # The proxy in front redirects to https (W008); whether sub-domains follow, and preload, is the domain owner's to say.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W008", "security.W021"]
+#: Previews of stored files are redirected there.
+STORAGE_ORIGINS = (
+    [S3_ENDPOINT_URL or f"https://{S3_BUCKET}.s3.{S3_REGION or 'us-east-1'}.amazonaws.com"] if S3_BUCKET else []
+)
 CONTENT_SECURITY_POLICY = {
     "EXCLUDE_URL_PREFIXES": ("/admin/",),
     "DIRECTIVES": {
         "default-src": [NONE],
         "script-src": [SELF],
         "style-src": [SELF],
-        "img-src": [SELF, "data:"],
+        "img-src": [SELF, "data:", *STORAGE_ORIGINS],
+        "media-src": [SELF, "blob:", *STORAGE_ORIGINS],
         "font-src": [SELF],
         "connect-src": [SELF],
         "manifest-src": [SELF],

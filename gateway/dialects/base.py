@@ -22,7 +22,10 @@ NOTHING_SENT: Final[Mapping[str, Any]] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a call cost and who served it, settled to the microcredit. ``target`` reads as it does in the log."""
+    """What a call cost and who served it, settled to the microcredit. ``target`` reads as it does in the log.
+
+    ``unit`` is set for a call that is billed by the unit (image, second, clip, request); ``units`` is their number.
+    """
 
     request_id: UUID
     model: str
@@ -37,6 +40,8 @@ class Receipt:
     reserved_microcredits: int = 0
     price_version: int = 0
     lines: tuple[Line, ...] = ()
+    unit: str = ""
+    units: int = 0
 
 
 class ReceiptWriter(Protocol):
