@@ -66,6 +66,7 @@ class Purpose(StrEnum):
     IDENTITY_PROVIDER = "identity_provider"
     REFERENCE_IMAGE = "reference_image"
     DOMAIN_PROOF = "domain_proof"
+    RESULT = "result"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, cast
@@ -79,8 +79,9 @@ def fetch(
     allow: AllowList = NOTHING,
     resolver: Resolver = resolve,
     tls: ssl.SSLContext | None = None,
+    sink: Callable[[bytes], object] | None = None,
 ) -> Response:
-    """One guarded call; whatever status comes is returned.
+    """One guarded call; whatever status comes is returned. With a ``sink`` the body goes there piece by piece.
 
     Raises EgressError, and ValueError for a method or header that can't be sent.
     """
@@ -90,7 +91,7 @@ def fetch(
     channel = _connect(destination, deadline, limits.connect_seconds, tls)
     try:
         channel.send(message)
-        return _receive(channel, method, limits)
+        return _receive(channel, method, limits, sink)
     except TimeoutError:
         raise EgressTimedOut from None
     except (OSError, http.client.HTTPException) as error:
@@ -196,7 +197,9 @@ def _given(headers: Mapping[str, str]) -> Iterable[tuple[str, str]]:
         yield name, value
 
 
-def _receive(channel: _Channel, method: str, limits: Limits) -> Response:
+def _receive(
+    channel: _Channel, method: str, limits: Limits, sink: Callable[[bytes], object] | None = None
+) -> Response:
     answer = http.client.HTTPResponse(cast(socket.socket, channel), method=method)
     answer.begin()
     headers: dict[str, str] = {}
@@ -206,9 +209,10 @@ def _receive(channel: _Channel, method: str, limits: Limits) -> Response:
     if headers.get("content-encoding", "identity").lower() not in ("identity", ""):
         raise EgressFailed("encoding", "The server compressed its answer although it was asked not to.")
     channel.budget = 2 * limits.body_bytes + HEADER_LIMIT_BYTES  # room for the framing of small chunks
-    pieces, size = [], 0
+    pieces: list[bytes] = []
+    take, size = sink or pieces.append, 0
     while piece := answer.read1(65536):
-        pieces.append(piece)
+        take(piece)
         size += len(piece)
         if size > limits.body_bytes:
             if not limits.cut_body:

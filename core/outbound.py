@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
 from django.conf import settings
@@ -35,6 +35,11 @@ def call(
     headers: Mapping[str, str] | None = None,
     body: bytes = b"",
     limits: Limits = _USUAL,
+    also: Sequence[Allowed] = (),
+    sink: Callable[[bytes], object] | None = None,
 ) -> Response:
-    """`core.egress.fetch` within what the operator allows. Raises EgressError."""
-    return fetch(url, purpose, method=method, headers=headers, body=body, limits=limits, allow=allowed())
+    """`core.egress.fetch` within what the operator allows, and ``also`` there. Raises EgressError."""
+    allow = allowed()
+    if also:
+        allow = {**allow, purpose: (*allow.get(purpose, ()), *also)}
+    return fetch(url, purpose, method=method, headers=headers, body=body, limits=limits, allow=allow, sink=sink)

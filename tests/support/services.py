@@ -23,7 +23,19 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "var" / "test-services"
 #: What the outside may choose for a test run. Every other variable of ours would make results differ by machine.
 _PASSED_ON = ("DATABASE_URL", "REDIS_URL")
-_OURS = ("STRIPE_", "EMAIL_", "GATEWAY_", "HYPEREAL_DEMO", "SANDBOX_", "SITE_URL", "DEBUG", "DEMO_PAYMENTS", "EGRESS_")
+_OURS = (
+    "STRIPE_",
+    "EMAIL_",
+    "GATEWAY_",
+    "HYPEREAL_DEMO",
+    "SANDBOX_",
+    "SITE_URL",
+    "DEBUG",
+    "DEMO_PAYMENTS",
+    "EGRESS_",
+    "S3_",
+    "STORAGE_",
+)
 _FIXED = {
     "DJANGO_SETTINGS_MODULE": "hypereal_site.settings",
     "DJANGO_SECRET_KEY": "tests-only-" + "s" * 50,
@@ -32,6 +44,7 @@ _FIXED = {
     "HYPEREAL_DEMO": "1",
     "EMAIL_URL": "memorymail://",
     "TZ": "UTC",
+    "STORAGE_DIR": str(FOLDER / "storage"),
 }
 
 
@@ -48,6 +61,8 @@ class Services:
         if "DATABASE_URL" in os.environ and "REDIS_URL" in os.environ:
             return
         folder, self._slot = _free_slot()
+        shutil.rmtree(folder / "storage", ignore_errors=True)
+        os.environ["STORAGE_DIR"] = str(folder / "storage")
         if "DATABASE_URL" not in os.environ:
             self._postgres = Postgres(folder / "postgres", fsync=False)
             os.environ["DATABASE_URL"] = self._postgres.reserve()
