@@ -2,7 +2,8 @@
 
 A kind has three functions: ask the provider to begin, ask how it goes, ask it to stop. Each is one short step: nothing
 waits inside, a step that has to come back later says when. A step may run twice (its process died behind the answer),
-so it first looks at what ``job.notes`` already tells.
+so it first looks at what ``job.notes`` already tells. Whom it asks it writes to ``job.provider``, ``job.target`` (the
+target's label) and ``job.sandbox`` before it asks; these are stored with what comes of the step, also where it raises.
 """
 
 from __future__ import annotations
@@ -107,9 +108,20 @@ def register(name: str, make: Callable[[], Kind]) -> None:
     _kinds[name] = make
 
 
+def unregister(name: str) -> None:
+    """Forget a kind; its open jobs run into their deadlines."""
+    _kinds.pop(name, None)
+
+
 def kind_of(name: str) -> Kind:
     """The kind of that name. Raises LookupError."""
     return _kinds[name]()
+
+
+def queue_of(name: str) -> str:
+    """The queue that wake-ups of jobs of that kind go to."""
+    make = _kinds.get(name)
+    return make().queue if make is not None else "default"
 
 
 def names() -> frozenset[str]:

@@ -123,6 +123,8 @@ class Void(msgspec.Struct, frozen=True):
     key_id: UUID
     log: LogRow | None = None
     state: str = "voided"
+    #: What an Idempotency-Key was answered stays: a job's submission is answered long before the job ends.
+    keeps_answer: bool = False
 
 
 class Record(msgspec.Struct, frozen=True):

@@ -278,7 +278,8 @@ def _void(batch: _Batch, item: Void) -> Result:
     hold = batch.books.holds.get(item.hold_id.int)
     if hold is not None and hold.state == "pending":
         batch.books.release(hold, item.state)
-        batch.unclaimed.append(item.hold_id)
+        if not item.keeps_answer:
+            batch.unclaimed.append(item.hold_id)
         if item.log is not None:
             _log(batch, item.log, item.hold_id)
     elif hold is None and item.log is not None:
