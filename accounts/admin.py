@@ -11,21 +11,22 @@ from allauth.mfa.models import Authenticator
 from allauth.usersessions import admin as allauth_usersessions
 from allauth.usersessions.models import UserSession
 from django.contrib import admin
+from django.contrib.auth import admin as auth_admin
+from django.contrib.auth.models import Group
 from django.forms import ModelForm
 from django.http import HttpRequest
-from unfold.admin import ModelAdmin
 
 from accounts.models import User
 from events import audit
-from events.admin import ReadOnlyAdmin
+from events.admin import AuditedAdmin, ReadOnlyAdmin
 
 _ALLAUTH = (allauth_account, allauth_mfa, allauth_usersessions)  # imported first: only what is registered can go
-for _model in (Authenticator, UserSession, EmailAddress):
+for _model in (Authenticator, UserSession, EmailAddress, Group):
     admin.site.unregister(_model)
 
 
 @admin.register(User)
-class UserAdmin(ModelAdmin):
+class UserAdmin(AuditedAdmin):
     """An operator may name, deactivate and promote a person; passwords and addresses are the person's own."""
 
     list_display: ClassVar[Any] = ["email", "name", "is_active", "is_staff", "last_login", "date_joined"]
@@ -51,6 +52,11 @@ class UserAdmin(ModelAdmin):
         details = {name: form.cleaned_data[name] for name in form.changed_data}
         target = audit.Target("user", obj.pk, obj.email)
         audit.record("user.change_by_operator", actor=audit.actor_of(request), target=target, details=details)
+
+
+@admin.register(Group)
+class GroupAdmin(AuditedAdmin, auth_admin.GroupAdmin):  # type: ignore[misc]
+    """Rights that operators who are no superusers may have together."""
 
 
 @admin.register(EmailAddress)

@@ -10,13 +10,14 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
-from unfold.admin import ModelAdmin, TabularInline
+from unfold.admin import TabularInline
 
 from catalog import codec, forms, prices
 from catalog.models import Alias, Model, Price, Provider, Target
+from events.admin import AuditedAdmin
 
 
-class TakesOver(ModelAdmin):  # type: ignore[misc]
+class TakesOver(AuditedAdmin):
     """Marks a row as the operator's when they change what the files say of it."""
 
     actions = ("give_back",)
@@ -133,7 +134,7 @@ class AliasAdmin(TakesOver):
 
 
 @admin.register(Price)
-class PriceAdmin(ModelAdmin):  # type: ignore[misc]
+class PriceAdmin(AuditedAdmin):
     """Versions are added and read. Adding one here takes the model's price out of the files' care."""
 
     form = forms.PriceForm

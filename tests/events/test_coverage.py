@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
+from django.contrib import admin
+from django.contrib.auth.models import Group
 from django.core.cache import cache
 from django.test import Client
 
 from accounts.models import User
 from catalog.models import Provider
+from events.admin import AuditedAdmin
 from events.models import AuditEvent
 from tests import factories
 from tests.accounts.front_door import Browser, sign_in
@@ -56,6 +59,40 @@ def test_giving_back_to_the_files_is_recorded_row_by_row(operator: Client) -> No
     chosen = [str(pk) for pk in Provider.objects.filter(slug__in=["one", "two"]).values_list("pk", flat=True)]
     operator.post("/admin/catalog/provider/", {"action": "give_back", "_selected_action": chosen})
     assert sorted(event.target_id for event in events("operator.change")) == sorted(chosen)
+
+
+def test_deleting_many_at_once_is_recorded_row_by_row(operator: Client) -> None:
+    chosen = [str(Group.objects.create(name=name).pk) for name in ("one", "two", "three")]
+    form = {"action": "delete_selected", "_selected_action": chosen}
+    assert operator.post("/admin/auth/group/", form).status_code == 200  # it asks first
+    assert events("operator.delete") == []
+    assert operator.post("/admin/auth/group/", {**form, "post": "yes"}).status_code == 302
+    rows = events("operator.delete")
+    assert not Group.objects.exists()
+    assert sorted((row.target_id, row.target_label) for row in rows) == sorted(
+        zip(chosen, ("one", "two", "three"), strict=True)
+    )
+    assert {(row.actor_label, row.address) for row in rows} == {("root@people.example", "192.0.2.9")}
+
+
+def test_a_deletion_of_many_that_fails_leaves_no_row(operator: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = [str(Group.objects.create(name=name).pk) for name in ("one", "two")]
+
+    def fails(*_: object) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(AuditedAdmin, "delete_queryset", fails)
+    operator.raise_request_exception = False
+    form = {"action": "delete_selected", "_selected_action": chosen, "post": "yes"}
+    assert operator.post("/admin/auth/group/", form).status_code == 500
+    assert events("operator.delete") == []
+    assert Group.objects.count() == 2
+
+
+def test_no_table_of_the_admin_goes_past_the_trail() -> None:
+    without_rows = {"django_rq.Dashboard"}
+    past = {model._meta.label for model, table in admin.site._registry.items() if not isinstance(table, AuditedAdmin)}
+    assert past == without_rows
 
 
 def test_a_refused_edit_leaves_no_row(operator: Client) -> None:
