@@ -21,6 +21,7 @@ from django.http.request import validate_host
 
 from catalog.models import Provider
 from core import outbound, secrets, startup
+from sso.models import SsoConnection
 
 LEAST_POSTGRESQL = 170_000
 LEAST_PEPPER_CHARACTERS = 32
@@ -138,6 +139,10 @@ def _sealed_values(alias: str) -> Iterator[tuple[str, bytes]]:
     providers = Provider.objects.using(alias).exclude(secret_sealed=None)
     for slug, sealed in providers.values_list("slug", "secret_sealed"):
         yield f"the key of provider {slug}", bytes(sealed or b"")
+    for column, what in (("client_secret_sealed", "client secret"), ("sp_private_key_sealed", "private key")):
+        connections_with = SsoConnection.objects.using(alias).exclude(**{column: None})
+        for provider_id, sealed in connections_with.values_list("provider_id", column):
+            yield f"the {what} of sign-on {provider_id}", bytes(sealed)
     for data in Authenticator.objects.using(alias).filter(type="totp").values_list("data", flat=True)[:_SAMPLE]:
         yield "second factors", str(data.get("secret", "")).encode()
 

@@ -12,6 +12,7 @@ from django.db import connections
 from catalog.models import Provider
 from core import secrets
 from hypereal_site import checks
+from sso.models import SsoConnection
 from tests import factories
 
 RIGHT: dict[str, Any] = {
@@ -97,13 +98,17 @@ def test_the_database_is_looked_at() -> None:
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("what", ["provider", "second factor"])
+@pytest.mark.parametrize("what", ["provider", "second factor", "saml key", "oidc secret"])
 def test_keys_that_open_nothing_are_noticed(settings: Any, what: str) -> None:
-    if what == "provider":
+    sealed_columns = {"saml key": ("saml", "sp_private_key_sealed"), "oidc secret": ("oidc", "client_secret_sealed")}
+    if what in sealed_columns:
+        kind, column = sealed_columns[what]
+        SsoConnection.objects.create(workspace=factories.organization(), kind=kind, **{column: secrets.encrypt("key")})
+    elif what == "provider":
         Provider.objects.create(slug="x", name="X", adapter="openai", secret_sealed=secrets.encrypt("key"))
     else:
-        sealed = secrets.encrypt("SEED").decode()
-        Authenticator.objects.create(user=factories.user(), type="totp", data={"secret": sealed})
+        seed = secrets.encrypt("SEED").decode()
+        Authenticator.objects.create(user=factories.user(), type="totp", data={"secret": seed})
     old = settings.ENCRYPTION_KEYS
     settings.ENCRYPTION_KEYS = [OTHER_KEY]
     assert database_ids() == {"hypereal.E008"}
