@@ -220,6 +220,19 @@ CHECKS: tuple[Check, ...] = (
     *(Check(*proof) for proof in proofs.PROOFS),
 )
 
+_registered: dict[str, Check] = {}
+
+
+def register(name: str, claim: str, query: str) -> None:
+    """Have `verify` prove one thing more, of an app above this one; from its AppConfig's ``ready``."""
+    _registered[name] = Check(name, claim, query)
+
+
+def checks() -> tuple[Check, ...]:
+    """Everything that is proved."""
+    return (*CHECKS, *_registered.values())
+
+
 _TOTALS = """
 SELECT (SELECT count(*) FROM billing_wallet), (SELECT count(*) FROM billing_transfer),
        (SELECT count(*) FROM usage_requestlog), (SELECT COALESCE(sum(charged_microcredits), 0) FROM usage_requestlog)"""
@@ -240,7 +253,7 @@ def verify() -> Report:
     """Run every check over one snapshot. Inside a caller's transaction that transaction's view is checked."""
     with _snapshot(), connection.cursor() as cursor:
         findings = []
-        for check in CHECKS:
+        for check in checks():
             cursor.execute(check.query)
             if rows := cursor.fetchall():
                 examples = tuple(" ".join(map(str, row)) for row in rows[:EXAMPLES])

@@ -33,7 +33,7 @@ class Command(BaseCommand):
 
     def _print(self, report: verify.Report) -> None:
         wrong = {finding.check.name: finding for finding in report.findings}
-        for check in verify.CHECKS:
+        for check in verify.checks():
             finding = wrong.get(check.name)
             mark = self.style.SUCCESS("ok   ") if finding is None else self.style.ERROR("WRONG")
             self.stdout.write(f"{mark} {check.name}: {check.claim}")
