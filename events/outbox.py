@@ -1,7 +1,7 @@
 """The outbox: what customers' servers are to be told, written in the transaction of what happened.
 
 Neither stands without the other, so a notice is neither lost nor sent about something that was rolled back. `webhooks`
-reads the rows (a sweep, and a wake-up once the transaction is committed); whoever writes needs to know nothing of it.
+looks for new rows every second; whoever writes needs to know nothing of it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 from uuid import UUID
 
-from core import background
 from events.models import Outbox
 
 #: Every event there is, in the order in which people read them. docs/webhooks.md shows each one's data.
@@ -33,8 +32,6 @@ EVENTS: Final = (
     "deployment.failed",
 )
 
-_WAKE_UP: Final = "webhooks.tasks.fan_out"
-
 
 def tell(workspace_id: UUID, event: str, data: Mapping[str, Any], *, url: str = "") -> None:
     """Tell the workspace's webhook endpoints that chose ``event``, and ``url`` where one is given, about ``data``.
@@ -45,8 +42,7 @@ def tell(workspace_id: UUID, event: str, data: Mapping[str, Any], *, url: str = 
     """
     if event not in EVENTS:
         raise ValueError(f"{event!r} is no event")
-    row = Outbox.objects.create(workspace_id=workspace_id, event=event, data=_storable(dict(data)), url=url)
-    background.enqueue_on_commit(_WAKE_UP, str(row.pk), job_id=f"outbox-{row.pk}")
+    Outbox.objects.create(workspace_id=workspace_id, event=event, data=_storable(dict(data)), url=url)
 
 
 def _storable(value: Any) -> Any:

@@ -234,6 +234,13 @@ JOB_LEASE_SECONDS = env.seconds("JOB_LEASE_SECONDS", 60.0)
 JOB_SWEEP_SECONDS = env.seconds("JOB_SWEEP_SECONDS", 10.0)
 #: The wait behind a job's first error; it doubles with each further one, up to a minute.
 JOB_RETRY_SECONDS = env.seconds("JOB_RETRY_SECONDS", 1.0)
+#: How long one attempt to deliver a webhook may take, and how many are made at the same time.
+WEBHOOK_SECONDS = env.seconds("WEBHOOK_SECONDS", 15.0, most=120.0)
+WEBHOOK_THREADS = env.integer("WEBHOOK_THREADS", 16, least=1, most=256)
+WEBHOOK_POLL_SECONDS = env.seconds("WEBHOOK_POLL_SECONDS", 1.0)
+#: An endpoint without a success for so long is disabled; deliveries and their log are kept for so long.
+WEBHOOK_FAILING_DAYS = env.integer("WEBHOOK_FAILING_DAYS", 5, least=1, most=365)
+WEBHOOK_LOG_DAYS = env.integer("WEBHOOK_LOG_DAYS", 30, least=4, most=3_650)
 #: purpose=host[:port] or purpose=network entries that the guarded outbound client may reach although they are private.
 EGRESS_ALLOW = env.words("EGRESS_ALLOW")
 #: address or address:port of the name server that is asked for proofs of domains; empty = the machine's own.
@@ -255,6 +262,21 @@ S3_ENDPOINT_URL = env.text("S3_ENDPOINT_URL", "").rstrip("/")
 S3_REGION = env.text("S3_REGION", "")
 S3_ACCESS_KEY_ID = env.text("S3_ACCESS_KEY_ID", "")
 S3_SECRET_ACCESS_KEY = env.text("S3_SECRET_ACCESS_KEY", "")
+
+# ── GPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+#: "runpod", "local", or empty: RunPod where it has a key, else the engine on this machine where one runs.
+GPU_ENGINE = env.text("GPU_ENGINE", "")
+RUNPOD_API_KEY = env.text("RUNPOD_API_KEY", "")
+RUNPOD_REST_URL = env.text("RUNPOD_REST_URL", "https://rest.runpod.io/v1")
+#: Where the engine on this machine listens, and what it wants to be presented; `run.py` starts it.
+GPU_LOCAL_URL = env.text("GPU_LOCAL_URL", "")
+GPU_LOCAL_SECRET = env.text("GPU_LOCAL_SECRET", "")
+#: Longest run of a deployment that names none of its own; what a run reserves follows from it.
+GPU_MAX_SECONDS = env.integer("GPU_MAX_SECONDS", 600, least=5, most=86_400)
+#: Time from submission on, waiting included, after which a run is given up.
+GPU_QUEUE_SECONDS = env.integer("GPU_QUEUE_SECONDS", 3_600, least=10)
+#: Outputs above this are kept as files and answered by address.
+GPU_INLINE_OUTPUT_BYTES = env.integer("GPU_INLINE_OUTPUT_BYTES", 256 * 1024, least=0)
 
 # ── Pages ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 LANGUAGE_CODE = "en"

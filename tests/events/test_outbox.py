@@ -6,9 +6,8 @@ from uuid import uuid4
 
 import pytest
 from django.db import transaction
-from pytest_django import DjangoCaptureOnCommitCallbacks
 
-from core import background, clock
+from core import clock
 from events import outbox
 from events.models import Outbox
 
@@ -46,15 +45,3 @@ def test_a_text_that_the_database_cannot_hold_does_not_undo_the_change() -> None
 def test_an_unknown_event_is_a_mistake_of_the_caller() -> None:
     with pytest.raises(ValueError, match="no event"):
         outbox.tell(uuid4(), "job.exploded", {})
-
-
-def test_a_worker_is_woken_once_the_change_is_committed(
-    monkeypatch: pytest.MonkeyPatch, django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks
-) -> None:
-    woken: list[tuple[object, ...]] = []
-    monkeypatch.setattr(background, "_enqueue", lambda task, args, queue, job_id: woken.append((task, args, job_id)))
-    with django_capture_on_commit_callbacks(execute=True):
-        outbox.tell(uuid4(), "balance.low", {})
-        assert not woken
-    row = Outbox.objects.latest("id")
-    assert woken == [("webhooks.tasks.fan_out", (str(row.pk),), f"outbox-{row.pk}")]

@@ -1,4 +1,4 @@
-"""The process that sweeps."""
+"""The process that sweeps, and sends webhooks on a thread of their own: no sweep that takes long holds them up."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from hypereal_site import cron
+from webhooks import sending
 
 
 class Command(BaseCommand):
@@ -18,4 +19,7 @@ class Command(BaseCommand):
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
+        sender = threading.Thread(target=sending.run_forever, args=(stop,), name="webhooks", daemon=True)
+        sender.start()
         cron.run_forever(stop, cron.entries())
+        sender.join(2 * sending.FAREWELL_SECONDS)
