@@ -12,6 +12,8 @@ EMBEDDINGS: Final = "embeddings"
 IMAGES: Final = "images"
 VIDEOS: Final = "videos"
 AUDIO: Final = "audio"
+GPU: Final = "gpu"
+GPU_RUN: Final = "gpu_run"
 
 #: Path of each kind under the gateway's base, as messages to callers name it.
 PATHS: Final = {
@@ -23,6 +25,8 @@ PATHS: Final = {
     IMAGES: "/v1/images/generations",
     VIDEOS: "/v1/videos/generate",
     AUDIO: "/v1/audio/generations",
+    GPU: "/v1/gpu/{slug}",
+    GPU_RUN: "/v1/gpu/run/{slug}",
 }
 
 KINDS: Final = tuple(PATHS)

@@ -19,7 +19,7 @@ MAX_IMAGES = 10
 _MEMBERS = {
     "sizes", "default_size", "aspect_ratios", "default_aspect_ratio", "resolutions", "default_resolution",
     "durations", "references", "last_image", "min_reference_seconds", "max_images", "max_text_bytes",
-    "max_audio_seconds",
+    "max_audio_seconds", "gpu",
 }  # fmt: skip
 _SIZE = re.compile(r"[1-9]\d{2,4}x[1-9]\d{2,4}")
 _RATIO = re.compile(r"[1-9]\d?:[1-9]\d?")
@@ -48,6 +48,21 @@ class References:
 
 
 @dataclass(frozen=True, slots=True)
+class GpuRules:
+    """How a model runs on a GPU engine: longest run, whether it is answered at once, and the worker that runs it.
+
+    ``defaults`` go under the caller's ``input``; ``example`` is an input that works, for pages.
+    """
+
+    max_seconds: int
+    inline: bool = False
+    image: str = ""
+    gpu_types: tuple[str, ...] = ()
+    defaults: tuple[tuple[str, Any], ...] = ()
+    example: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class MediaRules:
     """What a picture, video or audio model takes. An empty tuple or a zero means: it has no such choice or bound.
 
@@ -67,6 +82,7 @@ class MediaRules:
     max_images: int = MAX_IMAGES
     max_text_bytes: int = 0
     max_audio_seconds: int = 0
+    gpu: GpuRules | None = None
 
     def tier(self, size: str = "", resolution: str = "") -> str | None:
         """The price tier of what was asked for: of ``size`` if given, else of ``resolution``, else of the default.
@@ -111,7 +127,34 @@ def parse(document: Mapping[str, Any]) -> MediaRules:
         max_images=_count(document.get("max_images", MAX_IMAGES), "media.max_images"),
         max_text_bytes=_count(document.get("max_text_bytes", 0), "media.max_text_bytes"),
         max_audio_seconds=_count(document.get("max_audio_seconds", 0), "media.max_audio_seconds"),
+        gpu=_gpu(document.get("gpu")),
     )
+
+
+def _gpu(document: object) -> GpuRules | None:
+    if document is None:
+        return None
+    known = {"max_seconds", "inline", "image", "gpu_types", "defaults", "example"}
+    if not isinstance(document, Mapping) or set(document) - known:
+        raise ValueError("media.gpu: must have max_seconds, and else only inline, image, gpu_types, defaults, example")
+    maximum = _count(document.get("max_seconds"), "media.gpu.max_seconds")
+    if maximum < 1:
+        raise ValueError("media.gpu.max_seconds: must be at least 1")
+    return GpuRules(
+        max_seconds=maximum,
+        inline=bool(document.get("inline", False)),
+        image=str(document.get("image", "")),
+        gpu_types=_words(document, "gpu_types"),
+        defaults=_members(document, "defaults"),
+        example=_members(document, "example"),
+    )
+
+
+def _members(document: Mapping[str, Any], name: str) -> tuple[tuple[str, Any], ...]:
+    table = document.get(name, {})
+    if not isinstance(table, Mapping):
+        raise ValueError(f"media.gpu.{name}: must be an object")
+    return tuple((str(key), value) for key, value in table.items())
 
 
 def _tiers(document: Mapping[str, Any], name: str) -> tuple[tuple[str, str], ...]:

@@ -23,6 +23,7 @@ GROUPS: tuple[tuple[str, Promise, frozenset[str]], ...] = (
     ("images", _("Images"), frozenset({endpoints.IMAGES})),
     ("videos", _("Videos"), frozenset({endpoints.VIDEOS})),
     ("audio", _("Audio"), frozenset({endpoints.AUDIO})),
+    ("gpu", _("On GPUs"), frozenset({endpoints.GPU})),
 )
 
 BUCKET_LABELS = {

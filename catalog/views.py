@@ -26,6 +26,7 @@ FILTERS = (
     (endpoints.IMAGES, _("Images")),
     (endpoints.VIDEOS, _("Videos")),
     (endpoints.AUDIO, _("Audio")),
+    (endpoints.GPU, _("GPU")),
 )
 
 

@@ -245,6 +245,11 @@ def health(account: Account, endpoint_id: str) -> UpstreamRequest:
     return _queue(account, "GET", endpoint_id, "/health")
 
 
+def local_logs(account: Account, endpoint_id: str) -> UpstreamRequest:
+    """``GET /endpoints/{id}/logs``: of the engine on this machine alone; RunPod shows logs to people only."""
+    return _rest(account, "GET", f"/endpoints/{_part(endpoint_id)}/logs")
+
+
 # ── Answers ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 def read(status_code: int, headers: Mapping[str, str], body: bytes, *, secret: str = "") -> Any:
     """The JSON of a good answer, None for an empty one. Raises UpstreamError for a failing status or for no JSON."""
