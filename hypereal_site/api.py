@@ -24,6 +24,7 @@ from core import errors
 from core.views import error_json
 from idempotency import management
 from keys.api import router as keys_router
+from limits.api import router as limits_router
 from orgs import access
 from orgs.api import router as orgs_router
 from sso.api import router as sso_router
@@ -130,6 +131,7 @@ api.add_router("", console_router)
 api.add_router("", targets_router)
 api.add_router("/api-keys", keys_router)
 api.add_router("/billing", billing_router)
+api.add_router("/limits", limits_router)
 api.add_router("/orgs", orgs_router)
 api.add_router("/orgs", sso_router)
 api.add_router("/orgs", scim_router)

@@ -281,6 +281,8 @@ DOORS = [
     ),
     page("api/billing/card", BILLING_WRITE, "DELETE", opened=(204,)),
     page("api/billing/portal", BILLING_WRITE, "POST", json=True, opened=(404,)),
+    page("api/limits", BILLING_READ),
+    page("api/limits", BILLING_WRITE, "PUT", data={"lowBalance": 5}, json=True),
     page("api/api-usage", USAGE_READ),
     page("api/api-usage/export", USAGE_READ),
     page("api/billing/statements/<month>", BILLING_READ, path=f"/api/billing/statements/{THIS_MONTH}"),
