@@ -65,6 +65,7 @@ class Purpose(StrEnum):
     WEBHOOK = "webhook"
     IDENTITY_PROVIDER = "identity_provider"
     REFERENCE_IMAGE = "reference_image"
+    REFERENCE_AUDIO = "reference_audio"
     DOMAIN_PROOF = "domain_proof"
     RESULT = "result"
 

@@ -28,7 +28,7 @@ from idempotency import replay
 from idempotency.replay import Hashes
 from keys.auth import KeyFacts
 from upstreams import classify
-from upstreams.errors import BadAnswer, TargetUnusable
+from upstreams.errors import BadAnswer, TargetUnusable, UpstreamError
 from upstreams.wire import Timeouts, UpstreamRequest
 from usage.items import Replay
 
@@ -146,6 +146,8 @@ async def serve(request: GatewayRequest, parse: Callable[[], UnitCall]) -> Answe
     if name is not None:
         hashes = await asyncio.to_thread(replay.hashes, name, "POST", request.path, call.canonical)
     await call.before_hold(entry)
+    units = call.order(entry)  # what had to be looked up is known now
+    reserved_microcredits = _reserved(entry, units)
     admission = await engine.admit(request, call.kind, entry, reserved_microcredits, hashes)
     if isinstance(admission, Replay):
         return engine.again(admission)
@@ -222,12 +224,26 @@ class Reply:
     body: bytes = field(repr=False)
 
 
+class Refuse(Protocol):
+    """What a failing answer of a provider means; see `upstreams.classify.refuse`."""
+
+    def __call__(
+        self, status: int, headers: Mapping[str, str], body: bytes, *, secret: str, known: bytes
+    ) -> UpstreamError: ...
+
+
 async def send(
-    runtime: Runtime, entry: TargetEntry, request: UpstreamRequest, timeouts: Timeouts, *, known: bytes = b""
+    runtime: Runtime,
+    entry: TargetEntry,
+    request: UpstreamRequest,
+    timeouts: Timeouts,
+    *,
+    known: bytes = b"",
+    refuse: Refuse = classify.refuse,
 ) -> Reply:
     """Send one request to a target and read its answer. Raises UpstreamError, also for any status but 200.
 
-    ``known`` is the caller's own request: its URLs may stand in a refusal's message.
+    ``known`` is the caller's own request: its URLs may stand in a refusal's message. ``refuse`` reads errors.
     """
     try:
         response = await runtime.pool.send(request, timeouts)
@@ -237,7 +253,7 @@ async def send(
         served = response.status == 200
         body = await response.read(runtime.limits.max_answer_bytes if served else _MOST_ERROR_BYTES)
     if not served:
-        raise classify.refuse(response.status, response.headers, body, secret=entry.target.secret, known=known)
+        raise refuse(response.status, response.headers, body, secret=entry.target.secret, known=known)
     return Reply(response.headers, body)
 
 
