@@ -31,6 +31,8 @@ class Endpoint:
     keyless_methods: frozenset[str] = frozenset()
     #: A second header that bears the request's id, where a format's clients look for it under another name.
     id_header: bytes = b""
+    #: The view reads the body itself as it comes (`request.receive`): the bound on whole bodies does not hold.
+    reads_body: bool = False
 
 
 #: For addresses that nothing answers at.
@@ -45,10 +47,11 @@ def endpoint(
     key_in_query: bool = False,
     keyless_methods: tuple[str, ...] = (),
     id_header: bytes = b"",
+    reads_body: bool = False,
 ) -> Callable[[View], Callable[..., Any]]:
     """Declares a gateway view."""
     keyless = frozenset(keyless_methods)
-    declared = Endpoint(frozenset(methods), kind, dialect, needs_key, key_in_query, keyless, id_header)
+    declared = Endpoint(frozenset(methods), kind, dialect, needs_key, key_in_query, keyless, id_header, reads_body)
 
     def mark(view: View) -> Callable[..., Any]:
         setattr(view, _ATTRIBUTE, declared)

@@ -128,7 +128,9 @@ class GatewayHandler(ASGIHandler):
             raise runtime.shutting_down()
         if declared.needs_key and request.method not in declared.keyless_methods:
             await self._authenticate(request, declared)
-        if request.method not in ("GET", "HEAD"):
+        if declared.reads_body:
+            request.receive = receive
+        elif request.method not in ("GET", "HEAD"):
             await self._read_body(request, receive)
         return await self._chain(request)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 from uuid import UUID
@@ -36,6 +36,8 @@ class GatewayRequest(HttpRequest):
     key: KeyFacts
     view: Callable[..., Any]
     view_arguments: dict[str, Any]
+    #: ASGI's own, for endpoints that read their body themselves.
+    receive: Callable[[], Awaitable[Mapping[str, Any]]]
 
     def __init__(self, scope: Mapping[str, Any], receive: object, path: str) -> None:
         # Django's initialiser would fill what is lazy here.

@@ -44,6 +44,8 @@ _READ_SECONDS: Final = 10.0
 #: Threads for what is ordinary Django behind a key: jobs, files, deployments. Each keeps one connection.
 _WORKERS: Final = 4
 _WORK_SECONDS: Final = 30.0
+#: Each lies on the disk while it comes.
+_MOST_UPLOADS: Final = 32
 #: A database host that vanished without a word is noticed within half a minute, not when TCP gives up.
 _NOTICE_A_DEAD_SERVER: Final = {
     "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000,
@@ -69,6 +71,8 @@ class Runtime:
         self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="gateway-worker")
         self.catalog = CatalogCache()
         self.bodies = InFlight(limits.max_body_bytes_in_flight)
+        #: Files that are being uploaded, by number.
+        self.uploads = InFlight(_MOST_UPLOADS)
         self.runs: set[Run[Any]] = set()
         #: Requests between their arrival and the last byte of their answer.
         self.open_requests = 0
@@ -123,14 +127,14 @@ class Runtime:
             logger.warning("the log can't be read: %s", type(error).__name__)
             raise Overloaded("The log can't be read at this moment. Try again.", headers={"Retry-After": "2"}) from None
 
-    async def work(self, step: Callable[[], T]) -> T:
+    async def work(self, step: Callable[[], T], *, seconds: float = _WORK_SECONDS) -> T:
         """What ``step`` returns: ordinary synchronous Django, in one of a few threads that keep their connections.
 
         For jobs, files and deployments: what is asked for by a key and is no model's answer. A step that is under way
         ends even if nobody waits for it any more. Raises Overloaded without a database, TimedOut, and what it raises.
         """
         try:
-            async with asyncio.timeout(_WORK_SECONDS):
+            async with asyncio.timeout(seconds):
                 return await self.loop.run_in_executor(self._workers, _on_kept_connection, step)
         except TimeoutError:
             raise TimedOut("This took too long. Try again.") from None

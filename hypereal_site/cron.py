@@ -23,6 +23,7 @@ from idempotency.models import StoredAnswer
 from limits import watch
 from sso import maintenance as sso_maintenance
 from statements import mailing
+from storage import sweeping as storage_sweeping
 from usage import sweep, verify
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,8 @@ def entries() -> Sequence[Entry]:
         Entry("old sessions", 86_400.0, _forget_sessions),
         Entry("identity providers and domains", 600.0, sso_maintenance.sweep),
         Entry("mails of statements", 3_600.0, lambda: mailing.sweep(clock.now())),
+        Entry("expired files", 300.0, lambda: storage_sweeping.sweep(clock.now())),
+        Entry("files and their rows", 86_400.0, lambda: storage_sweeping.compare(clock.now())),
         Entry("proof of the books", 86_400.0, _prove_books),
     )
 

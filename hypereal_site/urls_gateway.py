@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from gateway import views
+from gateway import storage_views, views
 
 #: What Google's clients put between a base URL and a model, by their settings.
 GEMINI_VERSIONS = ("v1beta", "v1", "v1alpha")
@@ -19,6 +19,9 @@ urlpatterns = [
     path("embeddings", views.embeddings),
     path("quote", views.quote),
     path("receipts/<str:request_id>", views.receipt),
+    path("storage", storage_views.files),
+    path("storage/upload", storage_views.upload),
+    path("storage/<str:object_id>", storage_views.one_file),
     path("gemini", views.gemini_plain),
     *(
         address

@@ -100,13 +100,13 @@ def _media_type(spool: Spool, owner: Owner, kind: str, claimed: str) -> str:
 
 def _book(owner: Owner, *, kind: str, filename: str, content_type: str, size_bytes: int, sha256: str) -> StoredObject:
     """The row, made while its workspace is locked. Raises RequestTooLarge."""
-    if owner.source == Source.UPLOAD and size_bytes > settings.STORAGE_MOST_FILE_BYTES:
-        raise too_large(settings.STORAGE_MOST_FILE_BYTES)
+    if owner.source == Source.UPLOAD:
+        check_size(size_bytes)
     StorageAccount.objects.get_or_create(workspace_id=owner.workspace_id)
     with transaction.atomic():
         account = StorageAccount.objects.select_for_update().get(pk=owner.workspace_id)
         if owner.source == Source.UPLOAD:
-            _check_room(_room(account), size_bytes)
+            check_room(_room(account), size_bytes)
         identifier, now = ids.uuid7(), clock.now()
         return StoredObject.objects.create(
             id=identifier,
@@ -143,7 +143,14 @@ def _room(account: StorageAccount) -> Room:
     )
 
 
-def _check_room(room: Room, size_bytes: int) -> None:
+def check_size(size_bytes: int) -> None:
+    """Raise RequestTooLarge for a file that is larger than any may be."""
+    if size_bytes > settings.STORAGE_MOST_FILE_BYTES:
+        raise too_large(settings.STORAGE_MOST_FILE_BYTES)
+
+
+def check_room(room: Room, size_bytes: int) -> None:
+    """Raise RequestTooLarge unless a file of that size has room."""
     if room.used_objects >= room.most_objects:
         raise RequestTooLarge(
             f"There are {room.used_objects} files, and no more than {room.most_objects} may be stored. Delete some.",

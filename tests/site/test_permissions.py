@@ -396,6 +396,7 @@ PUBLIC = {
     "api/": "nothing is there",
     "language": "the language of pages",
     "models": "the price list",
+    "files/<str:token>/<str:filename>": "the signed address of a file; tests.storage hold what it opens",
     "healthz": "for load balancers",
     "status": "for people",
     "billing/webhooks/stripe": "signed by Stripe",

@@ -1,0 +1,119 @@
+"""``GET /files/<token>/<filename>``: a stored file, for whoever holds its address.
+
+Strangers' bytes come from our own origin here. So nothing but pictures, sound and video is ever shown in a page, the
+type is ours and final, and a policy keeps even those from running or loading anything.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from typing import IO, Any, Final
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
+from django.http.response import StreamingHttpResponse
+from django.views.decorators.http import require_safe
+
+from core import clock
+from storage import links, names, objects
+from storage.models import StoredObject
+from storage.shelf import backend
+from storage.spool import PIECE_BYTES
+
+_INLINE: Final = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif", "video/mp4", "video/webm"})
+_POLICY: Final = "sandbox; default-src 'none'; media-src 'self'"
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+
+
+@require_safe
+def download(request: HttpRequest, token: str, filename: str) -> HttpResponseBase:
+    """The file, or a part of it. ``filename`` is for people; the token says which file."""
+    found = links.read(token)
+    row = StoredObject.objects.filter(pk=found[0]).first() if found else None
+    if found is None or row is None or not objects.is_there(row):
+        raise Http404
+    left = max(1, int(found[1] - clock.now().timestamp()))
+    answer = _elsewhere(row, left) if settings.S3_BUCKET else _from_here(request, row)
+    answer["X-Content-Type-Options"] = "nosniff"
+    answer["Content-Security-Policy"] = _POLICY
+    # The address is what lets somebody in: whoever was given it may show the file in a page of their own.
+    answer["Cross-Origin-Resource-Policy"] = "cross-origin"
+    answer["Access-Control-Allow-Origin"] = "*"
+    answer["Referrer-Policy"] = "no-referrer"
+    answer["X-Robots-Tag"] = "noindex"
+    answer["Cache-Control"] = f"private, max-age={min(left, 3600) if answer.status_code in (200, 206) else 0}"
+    return answer
+
+
+def may_be_shown(media_type: str) -> bool:
+    """Whether a browser may show a file of that type instead of saving it."""
+    return media_type in _INLINE or media_type.startswith("audio/")
+
+
+def _disposition(row: StoredObject) -> str:
+    return names.disposition(row.filename, inline=may_be_shown(row.content_type))
+
+
+def _elsewhere(row: StoredObject, seconds: int) -> HttpResponseBase:
+    """The bucket's own address of the file, signed for as long as ours."""
+    parameters = {"ResponseContentDisposition": _disposition(row), "ResponseContentType": row.content_type}
+    storage: Any = backend()
+    return HttpResponseRedirect(storage.url(row.place, parameters=parameters, expire=seconds))
+
+
+def _from_here(request: HttpRequest, row: StoredObject) -> HttpResponseBase:
+    size, etag = row.size_bytes, f'"{row.sha256}"'
+    headers = {"ETag": etag, "Accept-Ranges": "bytes", "Content-Disposition": _disposition(row)}
+    if etag in request.headers.get("If-None-Match", ""):
+        return HttpResponse(status=304, headers={"ETag": etag})
+    start, end, status = 0, size, 200
+    asked = _range(request, etag, size)
+    if asked is not None:
+        start, end = asked
+        if start >= end:
+            return HttpResponse(status=416, headers={"Content-Range": f"bytes */{size}", "Accept-Ranges": "bytes"})
+        status = 206
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+    headers["Content-Length"] = str(end - start)
+    if request.method == "HEAD":
+        return HttpResponse(status=status, content_type=row.content_type, headers=headers)
+    try:
+        file = objects.open_bytes(row)
+    except OSError:
+        raise Http404 from None
+    answer = StreamingHttpResponse(
+        _pieces(file, start, end), status=status, content_type=row.content_type, headers=headers
+    )
+    answer._resource_closers.append(file.close)
+    return answer
+
+
+def _range(request: HttpRequest, etag: str, size: int) -> tuple[int, int] | None:
+    """The one part that is asked for, as (first, behind the last); empty where there is none such. None: everything.
+
+    RFC 9110, 14.2: what is not understood (several parts, other units) is not there.
+    """
+    match = _RANGE.fullmatch(request.headers.get("Range", "").replace(" ", ""))
+    if match is None or request.headers.get("If-Range", etag) != etag:
+        return None
+    first, last = match.groups()
+    if not first:
+        return (max(0, size - int(last)), size) if last else None
+    if last and int(last) < int(first):
+        return None
+    return int(first), min(int(last) + 1, size) if last else size
+
+
+async def _pieces(file: IO[bytes], start: int, end: int) -> AsyncIterator[bytes]:
+    """The bytes from ``start`` to before ``end``, one piece in memory at a time."""
+    read = sync_to_async(file.read, thread_sensitive=False)
+    await sync_to_async(file.seek, thread_sensitive=False)(start)
+    left = end - start
+    while left > 0:
+        piece = await read(min(PIECE_BYTES, left))
+        if not piece:
+            return
+        left -= len(piece)
+        yield piece
