@@ -8,8 +8,11 @@ from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
+from upstreams import tasks_description
+
 Headers = tuple[tuple[str, str], ...]
 AuthStyle = Literal["bearer", "api-key", "none"]
+ImageStyle = Literal["forms", "json", "json-singly"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +117,16 @@ class TargetOptions:
     query: str = ""
     headers: Headers = ()
     ask_usage: bool = True
+    #: Pictures at a provider that speaks OpenAI's format: references as files in a form to /images/edits (forms), or
+    #: as URLs with everything else in one JSON body (json), and then with one picture a call (json-singly).
+    images: ImageStyle = "forms"
     #: Times of this upstream's own, in place of the installation's.
     connect_seconds: float | None = None
     first_byte_seconds: float | None = None
     idle_seconds: float | None = None
     total_seconds: float | None = None
+    #: How a provider's tasks are begun and asked after, where the adapter ``task`` speaks to it.
+    task: tasks_description.TaskDescription | None = field(default=None, compare=False)
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> TargetOptions:
@@ -142,6 +150,13 @@ class TargetOptions:
             if not isinstance(values["ask_usage"], bool):
                 raise ValueError("ask_usage must be true or false")
             options = replace(options, ask_usage=values["ask_usage"])
+        if "images" in values:
+            style = values["images"]
+            if style not in ("forms", "json", "json-singly"):
+                raise ValueError("images must be forms, json or json-singly")
+            options = replace(options, images=style)
+        if "task" in values:
+            options = replace(options, task=tasks_description.parse(values["task"]))
         times: dict[str, Any] = {name: _seconds(name, values[name]) for name in _TIMES if name in values}
         return replace(options, **times) if times else options
 
