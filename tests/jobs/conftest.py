@@ -6,10 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.jobs import CREDIT, Scripted, declared
+from tests.support.jobs import BALANCE, Scripted, declared
 from tests.support.money import Payer, new_payer
-
-BALANCE = 100 * CREDIT
 
 
 @pytest.fixture

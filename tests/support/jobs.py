@@ -20,6 +20,8 @@ from tests.support.money import Payer
 from usage.items import Claim, Replay
 
 CREDIT = 1_000_000
+#: What a payer of these tests begins with.
+BALANCE = 100 * CREDIT
 
 
 class Scripted:
