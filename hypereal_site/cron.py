@@ -20,6 +20,7 @@ from django.db import close_old_connections, connection
 from billing import auto, emails, expiry, reconcile, reversals, stripe_events, topups
 from core import clock
 from idempotency.models import StoredAnswer
+from jobs import sweep as job_sweep
 from limits import watch
 from sso import maintenance as sso_maintenance
 from statements import mailing
@@ -60,6 +61,7 @@ def entries() -> Sequence[Entry]:
     """The time table."""
     return (
         Entry("holds of dead processes", settings.SWEEP_SECONDS, sweep.sweep),
+        Entry("overdue steps of jobs", settings.JOB_SWEEP_SECONDS, job_sweep.sweep),
         Entry("limits and low balances", 10.0, watch.watch),
         Entry("open top-ups", 60.0, lambda: topups.sweep(clock.now())),
         Entry("automatic top-ups", 5.0, lambda: auto.sweep(clock.now())),
