@@ -17,6 +17,7 @@ class Permission(enum.StrEnum):
     BILLING_READ = "billing.read"
     BILLING_WRITE = "billing.write"
     GPU_WRITE = "gpu.write"
+    JOBS_WRITE = "jobs.write"
     KEYS_READ = "keys.read"
     KEYS_WRITE = "keys.write"
     MEMBERS_READ = "members.read"
@@ -24,7 +25,10 @@ class Permission(enum.StrEnum):
     ORG_DELETE = "org.delete"
     ORG_WRITE = "org.write"
     SSO_WRITE = "sso.write"
+    STORAGE_READ = "storage.read"
+    STORAGE_WRITE = "storage.write"
     USAGE_READ = "usage.read"
+    WEBHOOKS_READ = "webhooks.read"
     WEBHOOKS_WRITE = "webhooks.write"
 
 
@@ -43,13 +47,17 @@ PERMISSION_TEXTS: Mapping[Permission, Promise] = {
     Permission.KEYS_READ: _("See API keys"),
     Permission.KEYS_WRITE: _("Create, change and delete API keys"),
     Permission.GPU_WRITE: _("Manage workflows and GPUs"),
-    Permission.USAGE_READ: _("See usage and the request log"),
+    Permission.STORAGE_READ: _("See stored files"),
+    Permission.STORAGE_WRITE: _("Upload and delete stored files"),
+    Permission.USAGE_READ: _("See usage, jobs and the request log"),
+    Permission.JOBS_WRITE: _("Cancel jobs"),
     Permission.BILLING_READ: _("See balance and payments"),
     Permission.BILLING_WRITE: _("Top up and manage payments"),
     Permission.MEMBERS_READ: _("See members"),
     Permission.MEMBERS_WRITE: _("Invite, change and remove members"),
     Permission.AUDIT_READ: _("Read the audit log"),
     Permission.SSO_WRITE: _("Manage single sign-on and domains"),
+    Permission.WEBHOOKS_READ: _("See webhooks and what was sent to them"),
     Permission.WEBHOOKS_WRITE: _("Manage webhooks"),
     Permission.ORG_WRITE: _("Rename the organization, require a second factor"),
     Permission.ORG_DELETE: _("Hand over or delete the organization"),
@@ -63,20 +71,36 @@ ROLE_PERMISSIONS: Mapping[str, frozenset[Permission]] = {
         {
             _P.BILLING_READ,
             _P.GPU_WRITE,
+            _P.JOBS_WRITE,
             _P.KEYS_READ,
             _P.KEYS_WRITE,
             _P.MEMBERS_READ,
             _P.MEMBERS_WRITE,
             _P.ORG_WRITE,
             _P.SSO_WRITE,
+            _P.STORAGE_READ,
+            _P.STORAGE_WRITE,
             _P.USAGE_READ,
+            _P.WEBHOOKS_READ,
             _P.WEBHOOKS_WRITE,
             _P.AUDIT_READ,
         }
     ),
-    Role.DEVELOPER: frozenset({_P.GPU_WRITE, _P.KEYS_READ, _P.KEYS_WRITE, _P.MEMBERS_READ, _P.USAGE_READ}),
+    Role.DEVELOPER: frozenset(
+        {
+            _P.GPU_WRITE,
+            _P.JOBS_WRITE,
+            _P.KEYS_READ,
+            _P.KEYS_WRITE,
+            _P.MEMBERS_READ,
+            _P.USAGE_READ,
+            _P.WEBHOOKS_READ,
+        }
+    ),
     Role.BILLING: frozenset({_P.AUDIT_READ, _P.BILLING_READ, _P.BILLING_WRITE, _P.MEMBERS_READ, _P.USAGE_READ}),
-    Role.VIEWER: frozenset({_P.AUDIT_READ, _P.BILLING_READ, _P.KEYS_READ, _P.MEMBERS_READ, _P.USAGE_READ}),
+    Role.VIEWER: frozenset(
+        {_P.AUDIT_READ, _P.BILLING_READ, _P.KEYS_READ, _P.MEMBERS_READ, _P.USAGE_READ, _P.WEBHOOKS_READ}
+    ),
 }
 
 
