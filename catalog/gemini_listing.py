@@ -1,17 +1,20 @@
-"""The models of ``/gemini`` in the shape of Google's own list: pure over a Snapshot."""
+"""The models of ``/gemini`` and of embeddings, in the shape of Google's own list: pure over a Snapshot."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from catalog.endpoints import GEMINI
+from catalog.endpoints import EMBEDDINGS, GEMINI
 from catalog.entries import ModelEntry, Snapshot
 from catalog.resolve import lookup, shown
 from core.errors import InvalidRequest, NotFound
 
 DEFAULT_PAGE_SIZE: Final = 50
 MOST_PAGE_SIZE: Final = 1000
-_METHODS: Final = ("generateContent", "streamGenerateContent", "countTokens")
+_METHODS: Final = {
+    GEMINI: ("generateContent", "streamGenerateContent", "countTokens"),
+    EMBEDDINGS: ("embedContent", "batchEmbedContents"),
+}
 
 
 def page(snapshot: Snapshot, size: str | None = None, token: str = "") -> dict[str, Any]:
@@ -19,7 +22,7 @@ def page(snapshot: Snapshot, size: str | None = None, token: str = "") -> dict[s
 
     Raises InvalidRequest for a size that is no whole number and for a token that no page gave.
     """
-    slugs = snapshot.available(GEMINI)
+    slugs = sorted({*snapshot.available(GEMINI), *snapshot.available(EMBEDDINGS)}, key=str.casefold)
     most = _size(size)
     if token and token not in slugs:
         raise InvalidRequest("pageToken is not one that a page gave.", param="pageToken")
@@ -33,7 +36,7 @@ def page(snapshot: Snapshot, size: str | None = None, token: str = "") -> dict[s
 def model(snapshot: Snapshot, name: str) -> dict[str, Any]:
     """One model; an alias or a dated id answers with the model it means. Raises NotFound."""
     entry = lookup(snapshot, name.removeprefix("models/"))
-    if entry is None or entry.price is None or GEMINI not in entry.endpoints:
+    if entry is None or entry.price is None or not _methods(entry):
         raise NotFound(f"The model '{shown(name)}' does not exist.", param="model", code="model_not_found")
     return _model(entry)
 
@@ -46,7 +49,7 @@ def _model(entry: ModelEntry) -> dict[str, Any]:
         "version": entry.family or entry.slug,
         "displayName": entry.name,
         "description": f"{entry.name} by {entry.vendor_name or entry.vendor}",
-        "supportedGenerationMethods": list(_METHODS),
+        "supportedGenerationMethods": _methods(entry),
         "thinking": "reasoning" in entry.capabilities,
     }
     if entry.context_tokens:
@@ -54,6 +57,10 @@ def _model(entry: ModelEntry) -> dict[str, Any]:
     if entry.max_output_tokens:
         told["outputTokenLimit"] = entry.max_output_tokens
     return told
+
+
+def _methods(entry: ModelEntry) -> list[str]:
+    return [method for kind, methods in _METHODS.items() if kind in entry.endpoints for method in methods]
 
 
 def _size(text: str | None) -> int:

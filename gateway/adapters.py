@@ -9,7 +9,17 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from catalog.entries import TargetEntry
-from upstreams import anthropic, chat_collect, embeddings, gemini, gemini_chat, messages_collect, openai, responses
+from upstreams import (
+    anthropic,
+    chat_collect,
+    embeddings,
+    gemini,
+    gemini_chat,
+    gemini_embed,
+    messages_collect,
+    openai,
+    responses,
+)
 from upstreams.errors import UpstreamError
 from upstreams.wire import Target, UpstreamRequest, Usage
 
@@ -115,6 +125,22 @@ _GEMINI: Final = Adapter(
     answer=gemini.merged,
 )
 
+_GEMINI_EMBED: Final = Adapter(
+    build_request=gemini_embed.build_request,
+    complete=gemini_embed.complete,
+    collect=embeddings.collect,
+    as_stream=embeddings.never_streamed,
+    relay=embeddings.never_streamed,
+)
+
+_GEMINI_EMBED_BY_OPENAI: Final = replace(
+    _GEMINI_EMBED,
+    build_request=gemini_embed.to_openai,
+    complete=embeddings.complete,
+    answer=gemini_embed.from_openai,
+    converts=True,
+)
+
 ADAPTERS: Final[Mapping[tuple[str, str], Adapter]] = {
     ("chat", "openai"): Adapter(
         build_request=openai.build_request,
@@ -136,6 +162,14 @@ ADAPTERS: Final[Mapping[tuple[str, str], Adapter]] = {
         collect=responses.collect,
         as_stream=responses.as_stream,
         relay=responses.Relay,
+        count=Count(responses.count_request, responses.counted),
+    ),
+    ("responses.compact", "openai"): Adapter(
+        build_request=responses.build_compact_request,
+        complete=responses.complete,
+        collect=responses.collect,
+        as_stream=responses.as_stream,
+        relay=responses.Relay,
     ),
     ("gemini", "gemini"): _GEMINI,
     ("gemini", "openai"): replace(
@@ -150,6 +184,17 @@ ADAPTERS: Final[Mapping[tuple[str, str], Adapter]] = {
         as_stream=embeddings.never_streamed,
         relay=embeddings.never_streamed,
     ),
+    ("gemini.embed", "gemini"): replace(_GEMINI_EMBED, build_request=gemini_embed.build_one),
+    ("gemini.batch_embed", "gemini"): _GEMINI_EMBED,
+    ("gemini.embed", "openai"): replace(_GEMINI_EMBED_BY_OPENAI, answer=gemini_embed.one_from_openai),
+    ("gemini.batch_embed", "openai"): _GEMINI_EMBED_BY_OPENAI,
+}
+
+#: Formats beside an endpoint kind's first one, which the same providers speak.
+VARIANTS: Final[Mapping[str, str]] = {
+    "responses.compact": "responses",
+    "gemini.embed": "embeddings",
+    "gemini.batch_embed": "embeddings",
 }
 
 #: By the format of the caller, the format of the target, and the adapter's word: between two formats.
@@ -181,7 +226,7 @@ def adapter_for(spoken: str, entry: TargetEntry) -> Adapter | None:
     A target that speaks the format itself is never asked in another one.
     """
     word = entry.target.adapter
-    if spoken in entry.kinds:
+    if VARIANTS.get(spoken, spoken) in entry.kinds:
         return ADAPTERS.get((spoken, word))
     for kind in sorted(entry.kinds):
         if (found := CONVERSIONS.get((spoken, kind, word))) is not None:
@@ -191,5 +236,5 @@ def adapter_for(spoken: str, entry: TargetEntry) -> Adapter | None:
 
 def chain_for(spoken: str, targets: Iterable[TargetEntry]) -> list[TargetEntry]:
     """The targets that can be asked, in order; those that a call must be converted for come behind the others."""
-    usable = [entry for entry in targets if adapter_for(spoken, entry) is not None]
-    return sorted(usable, key=lambda entry: spoken not in entry.kinds)
+    ways = [(adapter, entry) for entry in targets if (adapter := adapter_for(spoken, entry)) is not None]
+    return [entry for _, entry in sorted(ways, key=lambda way: way[0].converts)]

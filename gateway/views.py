@@ -10,7 +10,7 @@ from core import ids
 from core.errors import InvalidRequest, NotFound, UpgradeRequired
 from gateway import engine, free, gemini_list
 from gateway import quote as quotes
-from gateway.dialects import anthropic_messages, gemini, openai_chat, openai_embeddings, openai_responses
+from gateway.dialects import anthropic_messages, gemini, gemini_embed, openai_chat, openai_embeddings, openai_responses
 from gateway.endpoints import endpoint
 from gateway.request import Answer, GatewayRequest, StreamAnswer
 from usage import receipts
@@ -93,6 +93,18 @@ async def responses(request: GatewayRequest) -> Answer | StreamAnswer:
     raise NotFound("There is nothing at this address.")
 
 
+@endpoint("POST", kind=openai_responses.DIALECT.kind, dialect=openai_responses.DIALECT)
+async def compact(request: GatewayRequest) -> Answer | StreamAnswer:
+    """``POST /responses/compact``"""
+    return await engine.serve(request, openai_responses.COMPACTION)
+
+
+@endpoint("POST", dialect=openai_responses.DIALECT)
+async def input_tokens(request: GatewayRequest) -> Answer:
+    """``POST /responses/input_tokens``"""
+    return await free.count_tokens(request, openai_responses.DIALECT.parse_count(request.body))
+
+
 @endpoint("POST", kind=gemini.DIALECT.kind, dialect=gemini.DIALECT, key_in_query=True)
 async def gemini_plain(request: GatewayRequest) -> Answer | StreamAnswer:
     """``POST /gemini``, in Gemini's own format or in OpenAI's."""
@@ -118,6 +130,18 @@ async def gemini_stream(request: GatewayRequest, name: str) -> Answer | StreamAn
 async def gemini_count_tokens(request: GatewayRequest, name: str) -> Answer:
     """Google's ``models/{model}:countTokens``"""
     return await free.count_tokens(request, gemini.method(name).parse_count(request.body))
+
+
+@endpoint("POST", kind=gemini_embed.KIND, dialect=gemini.DIALECT, key_in_query=True)
+async def gemini_embed_one(request: GatewayRequest, name: str) -> Answer | StreamAnswer:
+    """Google's ``models/{model}:embedContent``"""
+    return await engine.serve(request, gemini_embed.GeminiEmbed(name, batch=False))
+
+
+@endpoint("POST", kind=gemini_embed.KIND, dialect=gemini.DIALECT, key_in_query=True)
+async def gemini_embed_batch(request: GatewayRequest, name: str) -> Answer | StreamAnswer:
+    """Google's ``models/{model}:batchEmbedContents``"""
+    return await engine.serve(request, gemini_embed.GeminiEmbed(name, batch=True))
 
 
 @endpoint("GET", dialect=gemini.DIALECT, key_in_query=True)

@@ -16,6 +16,8 @@ urlpatterns = [
     path("models", views.models),
     path("models/<path:name>", views.model),
     path("responses", views.responses),
+    path("responses/compact", views.compact),
+    path("responses/input_tokens", views.input_tokens),
     path("embeddings", views.embeddings),
     path("quote", views.quote),
     path("receipts/<str:request_id>", views.receipt),
@@ -31,6 +33,8 @@ urlpatterns = [
             path(f"gemini/{version}/models/<path:name>:generateContent", views.gemini_generate),
             path(f"gemini/{version}/models/<path:name>:streamGenerateContent", views.gemini_stream),
             path(f"gemini/{version}/models/<path:name>:countTokens", views.gemini_count_tokens),
+            path(f"gemini/{version}/models/<path:name>:embedContent", views.gemini_embed_one),
+            path(f"gemini/{version}/models/<path:name>:batchEmbedContents", views.gemini_embed_batch),
             path(f"gemini/{version}/models/<path:name>", views.gemini_model),
         )
     ),

@@ -28,6 +28,7 @@ __all__ = [
     "count_request",
     "counted",
     "merged",
+    "resource",
 ]
 
 _COMMON: Headers = (
@@ -69,7 +70,7 @@ def build_request(
     return UpstreamRequest(
         method="POST",
         origin=origin,
-        path=f"{prefix}/{_resource(target.upstream_model)}:{method}{'?' if query else ''}{query}",
+        path=f"{prefix}/{resource(target.upstream_model)}:{method}{'?' if query else ''}{query}",
         headers=_headers(target, stream, key_header),
         body=msgspec.json.encode(body),
     )
@@ -87,7 +88,7 @@ def count_request(
     for name in _INNER:
         if name in body:  # it names the model a second time
             inner = msgspec.json.decode(body[name], type=_Fields)
-            inner["model"] = msgspec.Raw(msgspec.json.encode(_resource(target.upstream_model)))
+            inner["model"] = msgspec.Raw(msgspec.json.encode(resource(target.upstream_model)))
             body[name] = msgspec.Raw(msgspec.json.encode(inner))
     return build_request(target, body, stream=False, method="countTokens", key_header=key_header)
 
@@ -125,7 +126,8 @@ def counted(body: bytes, *, secret: str = "", known: bytes = b"") -> None:
         raise _refusal(body, secret, known)
 
 
-def _resource(model: str) -> str:
+def resource(model: str) -> str:
+    """A model's name as it stands in a path: ``models/…`` unless it names a collection itself."""
     named = model if model.startswith(_COLLECTIONS) else f"models/{model}"
     return quote(named, safe="/@:-._~")
 

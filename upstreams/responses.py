@@ -17,7 +17,16 @@ from upstreams.responses_relay import Relay, failure
 from upstreams.responses_usage import response_usage, tools_of
 from upstreams.wire import Target, UpstreamRequest, Usage
 
-__all__ = ["Relay", "as_stream", "build_request", "collect", "complete"]
+__all__ = [
+    "Relay",
+    "as_stream",
+    "build_compact_request",
+    "build_request",
+    "collect",
+    "complete",
+    "count_request",
+    "counted",
+]
 
 
 class _Item(msgspec.Struct):
@@ -47,6 +56,28 @@ def build_request(target: Target, fields: Mapping[str, msgspec.Raw], *, stream: 
     Raises ValueError when the target's base URL is none.
     """
     return openai.request_to(target, "/responses", fields, stream=stream)
+
+
+def build_compact_request(
+    target: Target, fields: Mapping[str, msgspec.Raw], *, stream: bool = False
+) -> UpstreamRequest:
+    """The request that makes a long conversation short; it is never streamed. Raises as `build_request` does."""
+    return openai.request_to(target, "/responses/compact", fields, stream=False)
+
+
+def count_request(target: Target, fields: Mapping[str, msgspec.Raw]) -> UpstreamRequest:
+    """The request that counts a prompt's tokens and answers nothing. Raises as `build_request` does."""
+    return openai.request_to(target, "/responses/input_tokens", fields, stream=False)
+
+
+def counted(body: bytes, *, secret: str = "", known: bytes = b"") -> None:
+    """Raises UpstreamError unless ``body`` is the answer to a `count_request`."""
+    try:
+        answer = loose_json.decode(body)
+    except ValueError:
+        raise classify.not_json(body, "") from None
+    if not isinstance(answer, dict) or not isinstance(answer.get("input_tokens"), int):
+        raise _refusal(body, secret, known)
 
 
 def complete(body: bytes, *, input_estimate: int = 0, secret: str = "", known: bytes = b"") -> Usage:

@@ -14,6 +14,8 @@ from gateway.dialects.base import Call, Fields
 from upstreams.responses_usage import usage_shape
 from upstreams.wire import Usage
 
+#: The format of a compaction, by the word under which the adapters know it.
+COMPACT: Final = "responses.compact"
 #: Members that are the gateway's own and never go upstream.
 _OWN: Final = ("hypereal", "intent")
 #: What a call can go on from in place of an input of its own.
@@ -64,7 +66,7 @@ class OpenAIResponses:
         if base.flag(fields, "background"):
             message = "Background responses are not offered: call with stream and read to the end."
             raise InvalidRequest(message, param="background", code="background_not_offered")
-        stream = base.flag(fields, "stream")
+        stream = self._asks_stream(fields)
         call = Call(
             kind=self.kind,
             model=model,
@@ -82,6 +84,15 @@ class OpenAIResponses:
         for name in _OWN:
             fields.pop(name, None)
         return call
+
+    def parse_count(self, body: bytes) -> Call:
+        """A prompt whose tokens shall be counted. Raises InvalidRequest."""
+        call = self.parse(body)
+        call.fields.pop("stream", None)
+        return call
+
+    def _asks_stream(self, fields: Fields) -> bool:
+        return base.flag(fields, "stream")
 
     def error(self, error: ProductError, request_id: UUID) -> bytes:
         """OpenAI's error object, with whatever the error adds."""
@@ -105,7 +116,23 @@ class OpenAIResponses:
         return [_event("response.incomplete", identity, UUID(int=0), members)]
 
 
+class Compaction(OpenAIResponses):
+    """The dialect of ``/responses/compact``: a long conversation comes back as a short one, in one piece."""
+
+    def parse(self, body: bytes) -> Call:
+        """As a response, but for the method. Raises InvalidRequest."""
+        call = super().parse(body)
+        call.wire = COMPACT
+        return call
+
+    def _asks_stream(self, fields: Fields) -> bool:
+        if base.flag(fields, "stream"):
+            raise InvalidRequest("A compaction is not streamed.", param="stream")
+        return False
+
+
 DIALECT: Final = OpenAIResponses()
+COMPACTION: Final = Compaction()
 #: For callers who can read a stream where they asked for none.
 TAKES_EVENTS: Final = OpenAIResponses(takes_events=True)
 

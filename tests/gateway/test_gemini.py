@@ -240,7 +240,7 @@ def test_errors_bear_googles_shape(gateway: Gateway) -> None:
     assert "available_models" in reply.error
     [detail] = reply.error["details"]
     assert detail["reason"] == "MODEL_NOT_FOUND"
-    reply = caller.send("POST", "/v1/gemini/v1beta/models/x:embedContent", {})
+    reply = caller.send("POST", "/v1/gemini/v1beta/models/x:predict", {})
     assert (reply.status, reply.error["code"]) == (405, 405)
     poor = gateway.caller(credits=1)
     reply = ask(poor, model(gateway, gemini.answers()))
