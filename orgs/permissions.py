@@ -93,13 +93,23 @@ ROLE_PERMISSIONS: Mapping[str, frozenset[Permission]] = {
             _P.KEYS_READ,
             _P.KEYS_WRITE,
             _P.MEMBERS_READ,
+            _P.STORAGE_READ,
+            _P.STORAGE_WRITE,
             _P.USAGE_READ,
             _P.WEBHOOKS_READ,
         }
     ),
     Role.BILLING: frozenset({_P.AUDIT_READ, _P.BILLING_READ, _P.BILLING_WRITE, _P.MEMBERS_READ, _P.USAGE_READ}),
     Role.VIEWER: frozenset(
-        {_P.AUDIT_READ, _P.BILLING_READ, _P.KEYS_READ, _P.MEMBERS_READ, _P.USAGE_READ, _P.WEBHOOKS_READ}
+        {
+            _P.AUDIT_READ,
+            _P.BILLING_READ,
+            _P.KEYS_READ,
+            _P.MEMBERS_READ,
+            _P.STORAGE_READ,
+            _P.USAGE_READ,
+            _P.WEBHOOKS_READ,
+        }
     ),
 }
 
