@@ -20,12 +20,14 @@ from django.db import close_old_connections, connection
 from billing import auto, emails, expiry, reconcile, reversals, stripe_events, topups
 from core import clock
 from idempotency.models import StoredAnswer
+from infra import reconciling as deployments_sweep
 from jobs import sweep as job_sweep
 from limits import watch
 from sso import maintenance as sso_maintenance
 from statements import mailing
 from storage import sweeping as storage_sweeping
 from usage import sweep, verify
+from webhooks import upkeep
 
 log = logging.getLogger(__name__)
 
@@ -75,8 +77,11 @@ def entries() -> Sequence[Entry]:
         Entry("old sessions", 86_400.0, _forget_sessions),
         Entry("identity providers and domains", 600.0, sso_maintenance.sweep),
         Entry("mails of statements", 3_600.0, lambda: mailing.sweep(clock.now())),
+        Entry("deployments at GPU engines", 5.0, deployments_sweep.sweep),
         Entry("expired files", 300.0, lambda: storage_sweeping.sweep(clock.now())),
         Entry("files and their rows", 86_400.0, lambda: storage_sweeping.compare(clock.now())),
+        Entry("mails about webhooks", 60.0, upkeep.notify),
+        Entry("old messages of webhooks", 3_600.0, lambda: upkeep.forget(clock.now())),
         Entry("proof of the books", 86_400.0, _prove_books),
     )
 

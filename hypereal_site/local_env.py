@@ -18,6 +18,7 @@ _SECRETS: dict[str, Callable[[], str]] = {
     "API_KEY_PEPPER": lambda: secrets.token_urlsafe(32),
     "DEMO_STRIPE_SECRET_KEY": lambda: "sk_test_demo" + secrets.token_hex(16),
     "DEMO_STRIPE_WEBHOOK_SECRET": lambda: "whsec_" + secrets.token_hex(24),
+    "GPU_LOCAL_SECRET": lambda: secrets.token_urlsafe(32),
 }
 
 
@@ -36,6 +37,13 @@ def uses_real_stripe(outside: Mapping[str, str]) -> bool:
     return bool(outside.get("STRIPE_SECRET_KEY"))
 
 
+def uses_local_engine(outside: Mapping[str, str]) -> bool:
+    """True unless the outside brings a GPU engine: a key of RunPod's, or the address of one."""
+    if outside.get("GPU_ENGINE"):
+        return outside["GPU_ENGINE"] == "local" and not outside.get("GPU_LOCAL_URL")
+    return not (outside.get("RUNPOD_API_KEY") or outside.get("GPU_LOCAL_URL"))
+
+
 def environment(
     outside: Mapping[str, str],
     var: Path,
@@ -45,6 +53,7 @@ def environment(
     port: int,
     sandbox_port: int,
     stripe_port: int,
+    gpu_port: int = 0,
 ) -> dict[str, str]:
     """All variables that the processes of this installation get."""
     kept = kept_secrets(var / "secrets.json")
@@ -67,6 +76,9 @@ def environment(
             "STRIPE_WEBHOOK_SECRETS": kept["DEMO_STRIPE_WEBHOOK_SECRET"],
             "DEMO_PAYMENTS": "1",
         }
+    if uses_local_engine(outside) and gpu_port:
+        url = f"http://127.0.0.1:{gpu_port}"
+        defaults |= {"GPU_LOCAL_URL": url, "GPU_LOCAL_SECRET": kept["GPU_LOCAL_SECRET"]}
     fixed = {
         "DJANGO_SETTINGS_MODULE": "hypereal_site.settings",
         "DATABASE_URL": database_url,

@@ -36,7 +36,7 @@ WEB_SECONDS = 60.0
 WEB_DRAIN_SECONDS = 40.0
 PREPARE_SECONDS = 300.0
 #: Each group ends side by side, within its seconds. Web first: open streams find everything they need.
-STOP_ORDER = ((("web",), WEB_DRAIN_SECONDS), (("cron", "worker"), 10.0), (("demo-stripe", "sandbox"), 5.0))
+STOP_ORDER = ((("web",), WEB_DRAIN_SECONDS), (("cron", "worker"), 10.0), (("demo-stripe", "sandbox", "gpu"), 5.0))
 RESTARTS = 5
 RESTART_WINDOW_SECONDS = 300.0
 #: Asks our own web process, never by way of a proxy that the environment names.
@@ -118,6 +118,7 @@ class Supervisor:
         port = self._choose_port()
         # Beside the web port, not anywhere: links to the stand-in's receipts should work after the next start too.
         stripe_port = _first_free_port(port + 1)
+        sandbox_port = _first_free_port(stripe_port + 1)
         self.env = local_env.environment(
             os.environ,
             self.var,
@@ -125,7 +126,8 @@ class Supervisor:
             redis_url=os.environ.get("REDIS_URL") or self._start_server(Redis(self.var / "redis")),
             port=port,
             stripe_port=stripe_port,
-            sandbox_port=_first_free_port(stripe_port + 1),
+            sandbox_port=sandbox_port,
+            gpu_port=_first_free_port(sandbox_port + 1),
         )
         self.env[MARK] = self.mark
         self._start_stand_ins()
@@ -152,6 +154,11 @@ class Supervisor:
             state = str(self.var / "demo-stripe.json")
             command = [python, "-m", "billing.demo_stripe.server", "--port", port, "--state", state]
             self._add(Child("demo-stripe", command))
+
+        if local_env.uses_local_engine(os.environ):
+            port = self.env["GPU_LOCAL_URL"].rpartition(":")[2]
+            folder = str(self.var / "gpu")
+            self._add(Child("gpu", [python, "-m", "infra.local_engine", "--port", port, "--folder", folder]))
 
     def _start_product(self, port: int) -> None:
         python = sys.executable

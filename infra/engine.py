@@ -71,6 +71,14 @@ class Engine(Protocol):
         """The id of the endpoint: the one of that name if there is one, else a new one."""
         ...
 
+    def find_template(self, name: str) -> str:
+        """The id of the template of that name, empty where there is none."""
+        ...
+
+    def find_endpoint(self, name: str) -> str:
+        """The id of the endpoint of that name, empty where there is none."""
+        ...
+
     def update(self, spec: Spec, made: Made) -> None:
         """Bring template and endpoint to ``spec``. Raises UpstreamError with status 404 where one is gone."""
         ...
@@ -112,17 +120,22 @@ class RunPodEngine:
 
     def create_template(self, spec: Spec) -> str:
         """The id of the template: the one of that name if there is one, else a new one."""
-        known = runpod.find_named(self._manage(runpod.list_templates(self._account)), spec.name)
-        if known is not None:
-            return known
-        return runpod.read_id(self._manage(runpod.create_template(self._account, _template(spec))))
+        known = self.find_template(spec.name)
+        return known or runpod.read_id(self._manage(runpod.create_template(self._account, _template(spec))))
 
     def create_endpoint(self, spec: Spec, template_id: str) -> str:
         """The id of the endpoint: the one of that name if there is one, else a new one."""
-        known = runpod.find_named(self._manage(runpod.list_endpoints(self._account)), spec.name)
-        if known is not None:
-            return known
-        return runpod.read_id(self._manage(runpod.create_endpoint(self._account, _endpoint(spec, template_id))))
+        known = self.find_endpoint(spec.name)
+        wanted = _endpoint(spec, template_id)
+        return known or runpod.read_id(self._manage(runpod.create_endpoint(self._account, wanted)))
+
+    def find_template(self, name: str) -> str:
+        """The id of the template of that name, empty where there is none."""
+        return runpod.find_named(self._manage(runpod.list_templates(self._account)), name) or ""
+
+    def find_endpoint(self, name: str) -> str:
+        """The id of the endpoint of that name, empty where there is none."""
+        return runpod.find_named(self._manage(runpod.list_endpoints(self._account)), name) or ""
 
     def update(self, spec: Spec, made: Made) -> None:
         """Bring template and endpoint to ``spec``. Raises UpstreamError with status 404 where one is gone."""

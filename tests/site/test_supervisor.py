@@ -46,7 +46,7 @@ def test_start_stop_and_a_second_start_that_keeps_everything(installation: Insta
     first = installation.start(PORT=str(processes.free_port()))
     shown = installation.until_up(first)
     mark = _run_note(installation)["mark"]
-    assert len(processes.bearing(MARK, mark)) == 5
+    assert len(processes.bearing(MARK, mark)) == 6
     assert "demo@hypereal.test  a password\n" in shown and "  ck_demo\n" in shown
     assert f"Hypereal runs at {installation.environment['SITE_URL']}\n" in shown
     assert installation.environment["HYPEREAL_DEMO_FILE"] == str(var / "demo.json")
@@ -58,7 +58,7 @@ def test_start_stop_and_a_second_start_that_keeps_everything(installation: Insta
     assert first.returncode == 0, said
     assert installation.living() == []
     ends = [event.removesuffix(" ends") for event in installation.events if event.endswith(" ends")]
-    assert [ends[0], set(ends[1:3]), set(ends[3:])] == ["web", {"cron", "worker"}, {"demo-stripe", "sandbox"}]
+    assert [ends[0], set(ends[1:3]), set(ends[3:])] == ["web", {"cron", "worker"}, {"demo-stripe", "sandbox", "gpu"}]
     assert not (var / "run.json").exists()
 
     before, secrets = time.monotonic(), (var / "secrets.json").read_text()

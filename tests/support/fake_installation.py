@@ -78,6 +78,7 @@ class Installation:
             "hypereal_site/serve.py": _WEB,
             "hypereal_site/prepare.py": _PREPARE,
             "upstreams/sandbox.py": 'from common import stay\nstay("sandbox")\n',
+            "infra/local_engine.py": 'from common import stay\nstay("gpu")\n',
             "billing/demo_stripe/server.py": 'from common import stay\nstay("demo-stripe")\n',
         }
         for name, text in files.items():
