@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from gateway import storage_views, views
+from gateway import gpu_views, storage_views, views
 
 #: What Google's clients put between a base URL and a model, by their settings.
 GEMINI_VERSIONS = ("v1beta", "v1", "v1alpha")
@@ -21,6 +21,8 @@ urlpatterns = [
     path("embeddings", views.embeddings),
     path("quote", views.quote),
     path("receipts/<str:request_id>", views.receipt),
+    path("deployments", gpu_views.deployments),
+    path("deployments/<str:name>", gpu_views.deployment),
     path("storage", storage_views.files),
     path("storage/upload", storage_views.upload),
     path("storage/<str:object_id>", storage_views.one_file),
