@@ -26,10 +26,12 @@ urlpatterns = [
     path("", include("billing.urls")),
     path("", include("catalog.urls")),
     path("", include("console.urls")),
+    path("", include("jobs.urls")),
     path("", include("statements.urls")),
     path("", include("storage.urls")),
     path("", include("usage.urls")),
     path("", include("vouchers.urls")),
+    path("", include("webhooks.urls")),
 ]
 
 handler400 = "core.views.bad_request"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +13,9 @@ from django.db.models import F
 from accounts.models import User
 from core import clock, ids
 from events import audit
+from jobs.models import Job
 from keys import issuing
+from keys.models import ApiKey
 from orgs.models import Membership, Workspace
 from orgs.workspaces import new_slug
 from usage.models import RequestLog, Rollup
@@ -80,6 +83,28 @@ def call(workspace: Workspace, **columns: Any) -> RequestLog:
     row = RequestLog.objects.create(**{"request_id": made["id"], **made})
     _roll_up(row)
     return row
+
+
+def running_job(workspace: Workspace, key: ApiKey, **columns: Any) -> Job:
+    """A job that a provider is at; nothing is reserved for it."""
+    now = clock.now()
+    made: dict[str, Any] = {
+        "id": ids.uuid7(),
+        "workspace": workspace,
+        "key_id": key.pk,
+        "key_name": key.name,
+        "kind": "videos",
+        "model": "painter-1",
+        "state": Job.State.RUNNING,
+        "reserved_microcredits": 40_000_000,
+        "asked_at": now,
+        "started_at": now,
+        "begun": True,
+        "run_after": now + timedelta(hours=1),
+        "deadline_at": now + timedelta(hours=2),
+        **columns,
+    }
+    return Job.objects.create(**made)
 
 
 def _roll_up(row: RequestLog) -> None:

@@ -39,6 +39,7 @@ KEYS_WRITE = frozenset({OWNER, ADMIN, DEVELOPER})
 BILLING_READ = frozenset({OWNER, ADMIN, BILLING, VIEWER})
 BILLING_WRITE = frozenset({OWNER, BILLING})
 USAGE_READ = MEMBERS
+JOBS_WRITE = frozenset({OWNER, ADMIN, DEVELOPER})
 MEMBERS_WRITE = ORG_WRITE = frozenset({OWNER, ADMIN})
 AUDIT_READ = frozenset({OWNER, ADMIN, BILLING, VIEWER})
 OWNERS = frozenset({OWNER})
@@ -60,6 +61,8 @@ class Things:
     #: An e-mail domain, and a draft of a connection to an identity provider (by the id in its URLs).
     domain: str
     connection: str
+    #: A job that a provider is at.
+    job: str
 
     @classmethod
     def invented(cls) -> Things:
@@ -229,6 +232,12 @@ DOORS = [
     org_page(f"{ORG}/danger", OWNERS),
     org_page(f"{ORG}/transfer", OWNERS, "POST", data={"member": "@member"}, opened=(302,)),
     org_page(f"{ORG}/delete", OWNERS, "POST", data={"name": "Acme"}, opened=(302,)),
+    # Jobs
+    page("jobs", USAGE_READ),
+    thing("jobs/<uuid:job_id>", lambda t: f"/jobs/{t.job}", USAGE_READ),
+    thing("jobs/<uuid:job_id>/row", lambda t: f"/jobs/{t.job}/row", USAGE_READ),
+    thing("jobs/<uuid:job_id>/cancel", lambda t: f"/jobs/{t.job}/cancel", JOBS_WRITE),
+    thing("jobs/<uuid:job_id>/cancel", lambda t: f"/jobs/{t.job}/cancel", JOBS_WRITE, "POST", opened=(302,)),
     # Usage
     page("usage", USAGE_READ),
     page("usage/requests", USAGE_READ),
@@ -500,7 +509,8 @@ def things(company: cast.Cast) -> Things:
     OrgDomain.objects.create(workspace=elsewhere, domain="acme.example", verified_at=clock.now())
     domain = OrgDomain.objects.create(workspace=workspace, domain="acme.example")
     connection = SsoConnection.objects.create(workspace=workspace, kind=SsoConnection.Kind.OIDC, name="Draft")
-    return Things(*[*(str(row.pk) for row in rows), str(domain.pk), connection.provider_id])
+    job = factories.running_job(workspace, key)
+    return Things(*[*(str(row.pk) for row in rows), str(domain.pk), connection.provider_id, str(job.pk)])
 
 
 def restore(things: Things) -> None:
