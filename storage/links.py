@@ -30,6 +30,11 @@ def url(object_id: UUID, filename: str, *, seconds: int | None = None, now: date
     return f"{settings.SITE_URL}/files/{_token(object_id, until)}/{quote(filename, safe='')}"
 
 
+def path_in(url: str) -> str:
+    """The path of an address, for pages of our own."""
+    return url.removeprefix(settings.SITE_URL)
+
+
 def read(token: str, *, now: datetime | None = None) -> tuple[UUID, int] | None:
     """Which file a token opens and until when (Unix seconds); None for a forged, mutilated or expired one."""
     try:

@@ -64,6 +64,8 @@ class StoredObject(models.Model):
     key_id = models.UUIDField(null=True)
     user_id = models.UUIDField(null=True)
     job_id = models.UUIDField(null=True)
+    #: The form that it was uploaded by, so that the same form sent twice is one file.
+    form_token = models.UUIDField(null=True, unique=True, editable=False)
     created_at = models.DateTimeField(_("created"), default=clock.now, editable=False)
     #: NULL while the bytes are under way: such a file is not there yet for anybody.
     stored_at = models.DateTimeField(null=True, editable=False)

@@ -43,6 +43,11 @@ def store(
     file or a full shelf, InvalidRequest (``kind``) for an upload that is not what it is said to be, OSError.
     """
     owner = Owner(workspace_id, source, key_id, user_id, job_id)
+    return store_for(owner, content, kind=kind, filename=filename, content_type=content_type)
+
+
+def store_for(owner: Owner, content: Content, *, kind: str, filename: str, content_type: str = "") -> StoredObject:
+    """`store` for an owner whose parts are put together already. Raises Conflict for a form that was sent before."""
     with Spool(settings.STORAGE_MOST_FILE_BYTES) as spool:
         spool.fill(content)
         return keep(spool, owner, kind=kind, filename=filename, content_type=content_type)

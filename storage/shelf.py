@@ -19,7 +19,7 @@ from django.db import transaction
 from django.db.models import Count, Sum
 
 from core import clock, faults, ids
-from core.errors import InvalidRequest, RequestTooLarge
+from core.errors import Conflict, InvalidRequest, RequestTooLarge
 from storage import names, sniffing
 from storage.models import Kind, Source, StorageAccount, StoredObject
 from storage.spool import Spool, too_large
@@ -36,6 +36,7 @@ class Owner:
     key_id: UUID | None = None
     user_id: UUID | None = None
     job_id: UUID | None = None
+    form_token: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +100,15 @@ def _media_type(spool: Spool, owner: Owner, kind: str, claimed: str) -> str:
 
 
 def _book(owner: Owner, *, kind: str, filename: str, content_type: str, size_bytes: int, sha256: str) -> StoredObject:
-    """The row, made while its workspace is locked. Raises RequestTooLarge."""
+    """The row, made while its workspace is locked. Raises RequestTooLarge, Conflict."""
     if owner.source == Source.UPLOAD:
         check_size(size_bytes)
     StorageAccount.objects.get_or_create(workspace_id=owner.workspace_id)
     with transaction.atomic():
         account = StorageAccount.objects.select_for_update().get(pk=owner.workspace_id)
         if owner.source == Source.UPLOAD:
+            if owner.form_token and StoredObject.objects.filter(form_token=owner.form_token).exists():
+                raise Conflict("This form was sent already.", code="already_stored")
             check_room(_room(account), size_bytes)
         identifier, now = ids.uuid7(), clock.now()
         return StoredObject.objects.create(
@@ -121,6 +124,7 @@ def _book(owner: Owner, *, kind: str, filename: str, content_type: str, size_byt
             key_id=owner.key_id,
             user_id=owner.user_id,
             job_id=owner.job_id,
+            form_token=owner.form_token,
             created_at=now,
             expires_at=now + timedelta(days=settings.STORAGE_RESULT_DAYS)
             if owner.source == Source.RESULT and settings.STORAGE_RESULT_DAYS
