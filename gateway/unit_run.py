@@ -232,29 +232,30 @@ class Refuse(Protocol):
     ) -> UpstreamError: ...
 
 
-async def send(
-    runtime: Runtime,
-    entry: TargetEntry,
-    request: UpstreamRequest,
-    timeouts: Timeouts,
-    *,
-    known: bytes = b"",
-    refuse: Refuse = classify.refuse,
-) -> Reply:
-    """Send one request to a target and read its answer. Raises UpstreamError, also for any status but 200.
-
-    ``known`` is the caller's own request: its URLs may stand in a refusal's message. ``refuse`` reads errors.
-    """
+async def exchange(
+    runtime: Runtime, request: UpstreamRequest, timeouts: Timeouts
+) -> tuple[int, Mapping[str, str], bytes]:
+    """Send one request and read its answer: status, headers (names in lower case) and body. Raises UpstreamError."""
     try:
         response = await runtime.pool.send(request, timeouts)
     except ValueError:
         raise TargetUnusable("the target's settings make no request") from None
     with response:
-        served = response.status == 200
-        body = await response.read(runtime.limits.max_answer_bytes if served else _MOST_ERROR_BYTES)
-    if not served:
-        raise refuse(response.status, response.headers, body, secret=entry.target.secret, known=known)
-    return Reply(response.headers, body)
+        most = runtime.limits.max_answer_bytes if response.status < 400 else _MOST_ERROR_BYTES
+        return response.status, response.headers, await response.read(most)
+
+
+async def send(
+    runtime: Runtime, entry: TargetEntry, request: UpstreamRequest, timeouts: Timeouts, *, known: bytes = b""
+) -> Reply:
+    """`exchange` with a target. Raises UpstreamError, also for any status but 200.
+
+    ``known`` is the caller's own request: its URLs may stand in a refusal's message.
+    """
+    status, headers, body = await exchange(runtime, request, timeouts)
+    if status != 200:
+        raise classify.refuse(status, headers, body, secret=entry.target.secret, known=known)
+    return Reply(headers, body)
 
 
 def _reserved(entry: ModelEntry, units: Units) -> int:

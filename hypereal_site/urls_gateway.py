@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from gateway import gpu_views, storage_views, views
+from gateway import gpu_views, media_views, storage_views, views
 
 #: What Google's clients put between a base URL and a model, by their settings.
 GEMINI_VERSIONS = ("v1beta", "v1", "v1alpha")
@@ -19,6 +19,9 @@ urlpatterns = [
     path("responses/compact", views.compact),
     path("responses/input_tokens", views.input_tokens),
     path("embeddings", views.embeddings),
+    path("images/generations", media_views.generations),
+    path("images/generate", media_views.generate),
+    path("images/edits", media_views.edits),
     path("quote", views.quote),
     path("receipts/<str:request_id>", views.receipt),
     path("deployments", gpu_views.deployments),

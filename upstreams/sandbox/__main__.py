@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import signal
 
-from upstreams.sandbox import chat, embeddings, gemini, messages, responses
+from upstreams.sandbox import chat, embeddings, gemini, images, messages, responses
 from upstreams.sandbox.plans import Planner
 from upstreams.sandbox.server import Server
 
@@ -31,6 +31,7 @@ async def serve(host: str, port: int, speed: float) -> None:
         {
             "/chat/completions": chat.Endpoint(planner, speed),
             "/embeddings": embeddings.Endpoint(),
+            "/images/generations": images.Endpoint(speed),
             "/messages": messages.Endpoint(planner, speed),
             "/messages/count_tokens": messages.Count(),
             "/responses": responses.Endpoint(planner, speed),

@@ -1,0 +1,159 @@
+"""OpenAI's images, as callers speak them: JSON, or a form with files for edits; and the answer. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from catalog.media import MAX_IMAGES
+from core import clock, money
+from core.errors import InvalidRequest
+from gateway.dialects import base
+from gateway.dialects.base import Fields, Receipt
+from gateway.multipart import Form
+from media import references
+from media.images import ImageAsk
+from upstreams.images import Drawn, Picture, Source
+
+MOST_PROMPT_CHARACTERS: Final = 32_000
+#: Members by which pictures come along, in the order in which they are shown to a model.
+REFERENCE_MEMBERS: Final = ("image", "images", "reference_images", "image_urls")
+#: Members that are read here; the rest goes on to providers that speak this format.
+_READ: Final = frozenset({
+    "model", "intent", "prompt", "n", "size", "aspect_ratio", "resolution", "mask", "stream", "partial_images",
+    "hypereal", *REFERENCE_MEMBERS,
+})  # fmt: skip
+_FORMATS: Final = ("url", "b64_json")
+_OUTPUT_FORMATS: Final = ("png", "jpeg", "webp")
+
+
+def names(fields: Fields) -> tuple[str, str]:
+    """Model and intent. Raises InvalidRequest where there is neither."""
+    model, intent = base.text(fields, "model"), base.text(fields, "intent")
+    if not model and not intent:
+        raise InvalidRequest("The member model is missing: name the model to call.", param="model")
+    return model, intent
+
+
+def parse(fields: Fields, files: Sequence[Source] = (), mask: Source | None = None) -> ImageAsk:
+    """What is asked for. ``files`` came beside the members. Raises InvalidRequest with ``param``."""
+    prompt = base.text(fields, "prompt", MOST_PROMPT_CHARACTERS)
+    if not prompt.strip():
+        raise InvalidRequest("The member prompt is missing: say what to draw.", param="prompt")
+    if base.flag(fields, "stream"):
+        raise InvalidRequest("Pictures are not streamed here.", param="stream", code="stream_not_offered")
+    if base.member(fields, "partial_images"):
+        raise InvalidRequest("Partial images are not offered here.", param="partial_images", code="stream_not_offered")
+    _one_of(fields, "output_format", _OUTPUT_FORMATS)
+    if mask is None and (given := base.member(fields, "mask")) is not None:
+        mask = _source("mask", given)
+    return ImageAsk(
+        prompt=prompt,
+        n=_number(fields),
+        size=_size(fields),
+        aspect_ratio=_left_open(base.text(fields, "aspect_ratio", 20)),
+        resolution=_left_open(base.text(fields, "resolution", 20)),
+        sources=(*files, *_references(fields)),
+        mask=mask,
+        members={name: raw for name, raw in fields.items() if name not in _READ},
+        wants_base64=_one_of(fields, "response_format", _FORMATS) == "b64_json",
+    )
+
+
+def parse_form(form: Form) -> tuple[Fields, list[Source], Source | None]:
+    """The members of a form as if they had come as JSON, its pictures, its mask. Raises InvalidRequest."""
+    fields: Fields = {}
+    for name, values in form.fields.items():
+        value: Any = values if name in REFERENCE_MEMBERS and len(values) > 1 else _typed(name, values[-1])
+        fields[name] = msgspec.Raw(msgspec.json.encode(value))
+    unknown = [name for name in form.files if name not in (*REFERENCE_MEMBERS, "mask")]
+    if unknown:
+        raise InvalidRequest("Files may come as image and as mask.", param=unknown[0][:100])
+    files = [
+        references.uploaded(name, file.data) for name in REFERENCE_MEMBERS for file in form.files.get(name, ())
+    ]  # fmt: skip
+    masks = form.files.get("mask", ())
+    return fields, files, references.uploaded("mask", masks[-1].data) if masks else None
+
+
+def answer(drawn: Drawn, pictures: Iterable[Picture], receipt: Receipt) -> bytes:
+    """OpenAI's answer, with the receipt in a member of its own that official clients keep and ignore."""
+    data = [_item(picture) for picture in pictures]
+    body: dict[str, Any] = {"created": int(clock.now().timestamp()), "data": data, **drawn.facts}
+    body["hypereal"] = {
+        "request_id": str(receipt.request_id),
+        "model": receipt.model,
+        "provider": receipt.provider,
+        "attempts": receipt.attempts,
+        "images": receipt.units,
+        "credits": money.credits_json(receipt.charged_microcredits),
+        **({"sandbox": True} if receipt.sandbox else {}),
+    }
+    return msgspec.json.encode(body)
+
+
+def _item(picture: Picture) -> Mapping[str, str]:
+    told = {"url": picture.url} if picture.url else {"b64_json": picture.b64}
+    return {**told, "revised_prompt": picture.revised_prompt} if picture.revised_prompt else told
+
+
+def _number(fields: Fields) -> int:
+    """How many; more or less than may be asked for is moved to the nearest that may."""
+    value = base.member(fields, "n")
+    if value is None:
+        return 1
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidRequest(f"n must be a whole number from 1 to {MAX_IMAGES}.", param="n")
+    return max(1, min(value, MAX_IMAGES))
+
+
+def _size(fields: Fields) -> str:
+    return _left_open(base.text(fields, "size", 20)).lower().replace("*", "x").replace("×", "x")
+
+
+def _left_open(word: str) -> str:
+    return "" if word.casefold() == "auto" else word
+
+
+def _one_of(fields: Fields, name: str, words: tuple[str, ...]) -> str:
+    value = base.text(fields, name, 20)
+    if value and value not in words:
+        raise InvalidRequest(f"{name} must be one of {', '.join(words)}.", param=name)
+    return value
+
+
+def _references(fields: Fields) -> list[Source]:
+    found: list[Source] = []
+    for name in REFERENCE_MEMBERS:
+        value = base.member(fields, name)
+        if value is None:
+            continue
+        items = value if isinstance(value, list) else [value]
+        if len(items) > references.MOST_REFERENCES:
+            raise InvalidRequest(
+                f"At most {references.MOST_REFERENCES} reference images may come with a request.", param=name
+            )
+        found += [_source(name, item) for item in items]
+    return found
+
+
+def _source(name: str, item: Any) -> Source:
+    """A URL, bare or in one of the objects that OpenAI's formats put it in."""
+    if isinstance(item, Mapping):
+        item = item.get("image_url") or item.get("url")
+        if isinstance(item, Mapping):
+            item = item.get("url")
+    if not isinstance(item, str) or not item:
+        raise InvalidRequest(f"{name} must be a URL, or a list of URLs.", param=name, code="invalid_reference")
+    return references.read(name, item)
+
+
+def _typed(name: str, value: str) -> Any:
+    """A form has only texts: what JSON would have had as a number or a word of its own becomes that."""
+    if name in ("n", "output_compression", "partial_images") and value.strip().lstrip("-").isdigit():
+        return int(value)
+    if value in ("true", "false") and name == "stream":
+        return value == "true"
+    return value

@@ -1,0 +1,149 @@
+"""Pictures: from what a caller asks for to what a model may be asked, and from what came back to what is kept.
+
+`order_of` is pure. `kept` is synchronous Django (storage); the gateway calls it by `Runtime.work`.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+from django.conf import settings
+
+from catalog.entries import ModelEntry
+from catalog.media import MAX_IMAGES
+from catalog.pricing import Units
+from core.egress import EgressError
+from core.errors import InvalidRequest, ProductError
+from keys.auth import KeyFacts
+from media import rules
+from storage import objects
+from storage.models import StoredObject
+from upstreams.images import EXTENSIONS, Order, Picture, Source, decoded, image_type
+
+logger = logging.getLogger(__name__)
+
+#: What one picture of a provider's may be at most: 4096 pixels squared as a PNG are some 40 MB.
+MOST_PICTURE_BYTES: Final = 64 * 1024 * 1024
+_COPY_SECONDS: Final = 25.0
+
+
+@dataclass(frozen=True, slots=True)
+class ImageAsk:
+    """What a caller asks for, before any model's rules. Empty words were left to the model."""
+
+    prompt: str = field(repr=False)
+    n: int = 1
+    size: str = ""
+    aspect_ratio: str = ""
+    resolution: str = ""
+    sources: tuple[Source, ...] = ()
+    mask: Source | None = None
+    #: Members that only a provider understands.
+    members: Mapping[str, msgspec.Raw] = field(default_factory=dict, repr=False)
+    wants_base64: bool = False
+
+
+def order_of(entry: ModelEntry, ask: ImageAsk) -> tuple[Order, Units]:
+    """What this model is asked, and what it costs by units of its price. Raises InvalidRequest with ``param``."""
+    media = entry.media
+    size = rules.choice(entry, "size", ask.size, [name for name, _ in media.sizes])
+    ratio = rules.choice(entry, "aspect_ratio", ask.aspect_ratio, media.aspect_ratios)
+    resolution = rules.choice(entry, "resolution", ask.resolution, [name for name, _ in media.resolutions])
+    rules.check_references(entry, ask.sources, media.references)
+    _check_mask(entry, ask)
+    if size and ratio and not rules.same_shape(size, ratio):
+        raise InvalidRequest(f"The size {size} does not have the aspect ratio {ratio}.", param="aspect_ratio")
+    if size and resolution and media.tier(size) != media.tier(resolution=resolution):
+        raise InvalidRequest(f"The size {size} is not of the resolution {resolution}.", param="resolution")
+    tier = media.tier(size, resolution)
+    assert tier is not None  # each choice has one
+    if not size and not ratio and not resolution:
+        size = media.default_size
+    if not resolution and media.resolutions:
+        resolution = next((name for name, its in media.resolutions if its == tier), "")
+    order = Order(
+        prompt=ask.prompt,
+        n=min(ask.n, media.max_images or MAX_IMAGES),
+        size=size,
+        aspect_ratio=ratio or _ratio_in(media.aspect_ratios, size) or media.default_aspect_ratio,
+        resolution=resolution,
+        scale=resolution or (tier if len(media.tiers) > 1 else ""),
+        sources=ask.sources,
+        mask=ask.mask,
+        members=ask.members,
+    )
+    return order, Units(order.n, tier)
+
+
+def _check_mask(entry: ModelEntry, ask: ImageAsk) -> None:
+    """A mask needs a picture under it, and a provider that takes forms, as OpenAI does."""
+    if ask.mask is None:
+        return
+    if not ask.sources:
+        raise InvalidRequest("A mask needs an image that it is a mask of.", param="mask")
+    if not any(takes_mask(each.target.adapter, each.target.options.images, each.sandbox) for each in entry.targets):
+        raise InvalidRequest(f"{entry.slug} takes no mask.", param="mask", code="mask_not_offered")
+
+
+def takes_mask(adapter: str, style: str, sandbox: bool) -> bool:
+    """Whether a provider spoken to like that knows masks."""
+    return sandbox or (adapter == "openai" and style == "forms")
+
+
+def _ratio_in(offered: tuple[str, ...], size: str) -> str:
+    """The offered ratio that a size has, empty where it has none."""
+    return next((ratio for ratio in offered if size and rules.same_shape(size, ratio)), "")
+
+
+def kept(key: KeyFacts, picture: Picture, name: str, vouched_for: str) -> Picture:
+    """The picture with an address that lasts: stored here, and signed.
+
+    ``name`` is its file's, without an end; ``vouched_for`` is the provider's base URL. A provider's own address stays
+    where the operator wants no copies, or where no copy can be had: the picture has been paid for.
+    """
+    try:
+        stored = _stored(key, picture, name, vouched_for)
+        return Picture(objects.signed_url(stored), picture.b64, picture.revised_prompt) if stored else picture
+    except (ProductError, EgressError, OSError) as error:
+        logger.warning("a picture could not be stored: %s", type(error).__name__)
+        return picture
+
+
+def _stored(key: KeyFacts, picture: Picture, name: str, vouched_for: str) -> StoredObject | None:
+    if picture.b64:
+        data = decoded(picture.b64)
+        kind = image_type(data) if data else None
+        if data is None or kind is None:
+            return None
+        return objects.store(
+            key.workspace_id, data, kind="image", filename=f"{name}.{EXTENSIONS[kind]}", content_type=kind,
+            source="result", key_id=key.id, user_id=key.user_id,
+        )  # fmt: skip
+    return _copied(key, picture, name, vouched_for) if settings.MEDIA_COPY_RESULTS else None
+
+
+def _copied(key: KeyFacts, picture: Picture, name: str, vouched_for: str) -> StoredObject:
+    return objects.fetch_and_store(
+        picture.url, key.workspace_id, kind="image", filename=name, most_bytes=MOST_PICTURE_BYTES,
+        seconds=_COPY_SECONDS, key_id=key.id, user_id=key.user_id, vouched_for=vouched_for,
+    )  # fmt: skip
+
+
+def as_base64(key: KeyFacts, picture: Picture, name: str, vouched_for: str) -> Picture:
+    """The picture itself, fetched from its provider's address. Where that can't be read, the address stays."""
+    if picture.b64:
+        return Picture(b64=picture.b64, revised_prompt=picture.revised_prompt)
+    try:
+        copy = _copied(key, picture, name, vouched_for)
+        with objects.open_bytes(copy) as file:
+            data = file.read()
+        objects.delete(copy)
+    except (ProductError, EgressError, OSError) as error:
+        logger.warning("a picture could not be fetched: %s", type(error).__name__)
+        return picture
+    return Picture(b64=base64.b64encode(data).decode(), revised_prompt=picture.revised_prompt)
