@@ -12,7 +12,7 @@ from typing import Any
 from catalog.pricing import BUCKETS, ContextTier, Rates, ServiceTier, TokenRates
 
 MEMBERS = ("tokens", "long_context", "service_tiers", "server_tools", "unit", "unit_prices")
-UNITS = ("image", "second", "clip", "request")
+UNITS = ("image", "second", "clip", "request", "character", "byte")
 
 
 def to_json(rates: Rates) -> dict[str, Any]:

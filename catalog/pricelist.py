@@ -41,6 +41,8 @@ UNIT_LABELS = {
     "second": _("a second"),
     "clip": _("a clip"),
     "request": _("a request"),
+    "character": _("a character"),
+    "byte": _("a byte of text"),
 }
 
 CAPABILITY_LABELS = {

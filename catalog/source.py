@@ -266,9 +266,11 @@ def _check_priced_as_served(model: ModelSource, rules: media.MediaRules) -> None
     by_token = set(model.endpoints) & _TOKEN_KINDS
     if by_token and not rates.per_token:
         raise ValueError(f"price: tokens must be priced for {', '.join(sorted(by_token))}")
-    if rules.gpu is None and set(model.endpoints) - _TOKEN_KINDS and {tier for tier, _ in rates.unit_prices} != rules.tiers:
+    by_unit = set(model.endpoints) - _TOKEN_KINDS and rules.gpu is None
+    if by_unit and {tier for tier, _ in rates.unit_prices} != rules.tiers:
         raise ValueError(f"price.unit_prices: must price exactly the tiers {', '.join(sorted(rules.tiers))}")
-    if rates.unit == "second" and rules.durations is None and rules.gpu is None:
+    timed = rules.durations is not None or rules.gpu is not None or bool(rules.max_audio_seconds)
+    if rates.unit == "second" and not timed:
         raise ValueError("media.durations: a price per second needs the seconds that may be asked for")
     if by_token - {endpoints.EMBEDDINGS} and not model.default_max_output_tokens:
         raise ValueError("default_max_output_tokens: must be set, a reservation needs it")

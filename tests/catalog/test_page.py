@@ -43,7 +43,7 @@ SEARCHES: list[tuple[dict[str, str], set[str]]] = [
     ({"endpoint": "audio", "q": "clone"}, {"audio-clone"}),
     ({"q": "claude-3-5-haiku-20241022"}, {"claude-haiku-4-5"}),  # by alias
     ({"q": "SEEDREAM"}, {"doubao-seedream-4-0", "doubao-seedream-4-5", "doubao-seedream-5-0"}),
-    ({"q": "transcription"}, {"audio-asr"}),  # by capability
+    ({"endpoint": "audio", "q": "cloning"}, {"audio-clone"}),  # by capability
     ({"q": "no such model"}, set()),
 ]
 

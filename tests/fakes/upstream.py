@@ -234,7 +234,7 @@ class Upstream:
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
         body = await reader.readexactly(int(headers.get("content-length", "0")))
         route = self._routes[path.split("/")[1]]
-        seen = Seen(path, headers, json.loads(body) if body else None)
+        seen = Seen(path, headers, _read_body(headers, body))
         route.seen.append(seen)
         talk = Conversation(seen, len(route.seen), reader, writer)
         try:
@@ -244,6 +244,14 @@ class Upstream:
             seen.ended = "gateway gone"
             return False
         return talk.keep
+
+
+def _read_body(headers: dict[str, str], body: bytes) -> Any:
+    """JSON decoded, a form or anything else as its bytes."""
+    kind = headers.get("content-type", "")
+    if kind.startswith(("multipart/", "application/msgpack")):
+        return body
+    return json.loads(body) if body else None
 
 
 @contextmanager

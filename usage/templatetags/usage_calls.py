@@ -33,6 +33,8 @@ _BUCKETS: Final = {
     "second": gettext_lazy("Seconds"),
     "clip": gettext_lazy("Clips"),
     "request": gettext_lazy("Requests"),
+    "character": gettext_lazy("Characters"),
+    "byte": gettext_lazy("Bytes of text"),
 }
 _OUTCOMES: Final = {
     "account": gettext_lazy("our account refused"),
