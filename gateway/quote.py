@@ -27,8 +27,12 @@ from gateway.meter import Meter
 from gateway.request import Answer, GatewayRequest
 from upstreams.wire import Usage
 
-#: Endpoints whose views pass `engine.serve` or `unit_run.serve`, which is what keeps a quote free of effects.
-QUOTED: Final = (kinds.CHAT, kinds.MESSAGES, kinds.RESPONSES, kinds.EMBEDDINGS, kinds.GEMINI, kinds.IMAGES)
+#: Endpoints whose views pass `engine.serve`, `unit_run.serve` or `video_views.generate`: these heed ``quoting``, which
+#: is what keeps a quote free of effects.
+QUOTED: Final = (
+    kinds.CHAT, kinds.MESSAGES, kinds.RESPONSES, kinds.EMBEDDINGS, kinds.GEMINI, kinds.IMAGES, kinds.AUDIO,
+    kinds.VIDEOS,
+)  # fmt: skip
 #: What an answer is taken to be long, where the call allows as much: nobody knows before.
 LIKELY_OUTPUT_TOKENS: Final = 500
 #: The member that a body is known by, and the endpoints that take it, the likelier one first.
@@ -37,6 +41,8 @@ _SHAPES: Final = (
     ("messages", (kinds.MESSAGES, kinds.CHAT)),
     ("input", (kinds.RESPONSES, kinds.EMBEDDINGS)),
     ("prompt", (kinds.IMAGES, kinds.VIDEOS)),
+    ("text", (kinds.AUDIO,)),
+    ("audio", (kinds.AUDIO,)),
 )
 _PREFIXES: Final = ("/api/v1/", "/v1/")
 

@@ -236,6 +236,8 @@ JOB_LEASE_SECONDS = env.seconds("JOB_LEASE_SECONDS", 60.0)
 JOB_SWEEP_SECONDS = env.seconds("JOB_SWEEP_SECONDS", 10.0)
 #: The wait behind a job's first error; it doubles with each further one, up to a minute.
 JOB_RETRY_SECONDS = env.seconds("JOB_RETRY_SECONDS", 1.0)
+#: How long a clip may take, waiting in a provider's queue included; then all of its price is given back.
+VIDEO_JOB_SECONDS = env.seconds("VIDEO_JOB_SECONDS", 7_200.0)
 #: How long one attempt to deliver a webhook may take, and how many are made at the same time.
 WEBHOOK_SECONDS = env.seconds("WEBHOOK_SECONDS", 15.0, most=120.0)
 WEBHOOK_THREADS = env.integer("WEBHOOK_THREADS", 16, least=1, most=256)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from gateway import gpu_views, media_views, storage_views, views
+from gateway import audio_views, gpu_views, job_views, media_views, storage_views, video_views, views
 
 #: What Google's clients put between a base URL and a model, by their settings.
 GEMINI_VERSIONS = ("v1beta", "v1", "v1alpha")
@@ -19,11 +19,19 @@ urlpatterns = [
     path("responses/compact", views.compact),
     path("responses/input_tokens", views.input_tokens),
     path("embeddings", views.embeddings),
+    path("audio/generations", audio_views.audio_generations),
+    path("audio/speech", audio_views.audio_speech),
+    path("audio/transcriptions", audio_views.audio_transcriptions),
+    path("audio/translations", audio_views.audio_translations),
     path("images/generations", media_views.generations),
     path("images/generate", media_views.generate),
     path("images/edits", media_views.edits),
+    path("videos/generate", video_views.generate),
     path("quote", views.quote),
     path("receipts/<str:request_id>", views.receipt),
+    path("jobs", job_views.jobs),
+    path("jobs/<str:job_id>", job_views.job),
+    path("jobs/<str:job_id>/cancel", job_views.cancel),
     path("deployments", gpu_views.deployments),
     path("deployments/<str:name>", gpu_views.deployment),
     path("storage", storage_views.files),

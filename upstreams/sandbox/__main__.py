@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import signal
 
-from upstreams.sandbox import chat, embeddings, gemini, images, messages, responses
+from upstreams.sandbox import audio, chat, embeddings, gemini, images, messages, responses, videos
 from upstreams.sandbox.plans import Planner
 from upstreams.sandbox.server import Server
 
@@ -32,13 +32,17 @@ async def serve(host: str, port: int, speed: float) -> None:
             "/chat/completions": chat.Endpoint(planner, speed),
             "/embeddings": embeddings.Endpoint(),
             "/images/generations": images.Endpoint(speed),
+            "/audio/speech": audio.Speech(),
+            "/audio/transcriptions": audio.Transcriptions(),
+            "/audio/translations": audio.Transcriptions(),
             "/messages": messages.Endpoint(planner, speed),
             "/messages/count_tokens": messages.Count(),
             "/responses": responses.Endpoint(planner, speed),
             ":generateContent": gemini.Endpoint(planner, speed),
             ":streamGenerateContent": gemini.Streaming(planner, speed),
             ":countTokens": gemini.Count(),
-        }
+        },
+        [videos.Videos(speed)],
     )
     await server.start(host, port)
     await stop.wait()

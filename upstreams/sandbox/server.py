@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -36,24 +36,39 @@ class Stream:
     events: AsyncGenerator[bytes, None]
 
 
+@dataclass(frozen=True, slots=True)
+class Bytes:
+    """An answer that is a file."""
+
+    data: bytes
+    content_type: str
+
+
 class Endpoint(Protocol):
     """What answers the POSTs of one path."""
 
-    async def answer(self, body: bytes) -> Whole | Stream: ...
+    async def answer(self, body: bytes) -> Whole | Stream | Bytes: ...
 
 
 @runtime_checkable
 class PathEndpoint(Protocol):
     """What answers POSTs whose path says more than where they go."""
 
-    async def answer_at(self, path: str, body: bytes) -> Whole | Stream: ...
+    async def answer_at(self, path: str, body: bytes) -> Whole | Stream | Bytes: ...
+
+
+class Resource(Protocol):
+    """What answers every method of a family of paths."""
+
+    async def answer_any(self, method: str, path: str, body: bytes) -> Whole | Bytes | None: ...
 
 
 class Server:
     """Serves endpoints by the end of the path, so that any prefix (``/v1``) may stand before it."""
 
-    def __init__(self, endpoints: Mapping[str, Endpoint | PathEndpoint]) -> None:
+    def __init__(self, endpoints: Mapping[str, Endpoint | PathEndpoint], resources: Sequence[Resource] = ()) -> None:
         self._endpoints = dict(endpoints)
+        self._resources = tuple(resources)
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[Any]] = set()
         self.port = 0
@@ -108,9 +123,12 @@ class Server:
         await _send(writer, answer, keep=keep)
         return keep
 
-    async def _route(self, method: str, path: str, body: bytes) -> Whole | Stream:
+    async def _route(self, method: str, path: str, body: bytes) -> Whole | Stream | Bytes:
         if path.endswith("/health"):
             return Whole({"status": "ok"})
+        for resource in self._resources:
+            if (found := await resource.answer_any(method, path, body)) is not None:
+                return found
         for end, endpoint in self._endpoints.items():
             if path.endswith(end):
                 if method != "POST":
@@ -125,12 +143,19 @@ def _error(status: int, message: str) -> Whole:
     return Whole({"error": {"message": message, "type": "invalid_request_error", "param": None, "code": None}}, status)
 
 
-async def _send(writer: asyncio.StreamWriter, answer: Whole | Stream, *, keep: bool) -> None:
+def _whole(answer: Whole | Bytes) -> tuple[int, str, bytes]:
+    """Status, content type and body of an answer in one piece."""
+    if isinstance(answer, Bytes):
+        return 200, answer.content_type, answer.data
+    return answer.status, "application/json", loose_json.encode(answer.value)
+
+
+async def _send(writer: asyncio.StreamWriter, answer: Whole | Stream | Bytes, *, keep: bool) -> None:
     connection = "keep-alive" if keep else "close"
-    if isinstance(answer, Whole):
-        body = loose_json.encode(answer.value)
+    if not isinstance(answer, Stream):
+        status, content_type, body = _whole(answer)
         writer.write(
-            f"HTTP/1.1 {answer.status} {_REASONS[answer.status]}\r\ncontent-type: application/json\r\n"
+            f"HTTP/1.1 {status} {_REASONS[status]}\r\ncontent-type: {content_type}\r\n"
             f"content-length: {len(body)}\r\nconnection: {connection}\r\n\r\n".encode()
             + body
         )
