@@ -43,8 +43,6 @@ _SHAPES: Final = (
     ("prompt", (kinds.IMAGES, kinds.VIDEOS)),
     ("text", (kinds.AUDIO,)),
     ("audio", (kinds.AUDIO,)),
-    ("text", (kinds.AUDIO,)),
-    ("audio", (kinds.AUDIO,)),
 )
 _PREFIXES: Final = ("/api/v1/", "/v1/")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from gateway import audio_views, audio_views, gpu_views, job_views, media_views, storage_views, video_views, views
+from gateway import audio_views, gpu_views, job_views, media_views, storage_views, video_views, views
 
 #: What Google's clients put between a base URL and a model, by their settings.
 GEMINI_VERSIONS = ("v1beta", "v1", "v1alpha")
@@ -27,10 +27,6 @@ urlpatterns = [
     path("images/generate", media_views.generate),
     path("images/edits", media_views.edits),
     path("videos/generate", video_views.generate),
-    path("audio/generations", audio_views.audio_generations),
-    path("audio/speech", audio_views.audio_speech),
-    path("audio/transcriptions", audio_views.audio_transcriptions),
-    path("audio/translations", audio_views.audio_translations),
     path("quote", views.quote),
     path("receipts/<str:request_id>", views.receipt),
     path("jobs", job_views.jobs),

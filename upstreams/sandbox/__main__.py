@@ -31,9 +31,6 @@ async def serve(host: str, port: int, speed: float) -> None:
         {
             "/chat/completions": chat.Endpoint(planner, speed),
             "/embeddings": embeddings.Endpoint(),
-            "/audio/speech": audio.Speech(),
-            "/audio/transcriptions": audio.Transcriptions(),
-            "/audio/translations": audio.Transcriptions(),
             "/images/generations": images.Endpoint(speed),
             "/audio/speech": audio.Speech(),
             "/audio/transcriptions": audio.Transcriptions(),
