@@ -7,7 +7,7 @@ ProductError
 │   ├── InsufficientCredits     the wallet
 │   └── SpendingLimitExceeded   the key's month
 ├── PermissionDenied 403
-├── NotFound 404 · MethodNotAllowed 405 · Conflict 409 · RequestTooLarge 413 · UpgradeRequired 426
+├── NotFound 404 · MethodNotAllowed 405 · Conflict 409 · Gone 410 · RequestTooLarge 413 · UpgradeRequired 426
 ├── RateLimited 429             always with Retry-After
 ├── InternalError 500
 └── UpstreamFailed 502 · Overloaded 503 · TimedOut 504
@@ -89,6 +89,11 @@ class MethodNotAllowed(ProductError):
 class Conflict(ProductError):
     status = 409
     type = "conflict_error"
+
+
+class Gone(ProductError):
+    status = 410
+    type = "not_found_error"
 
 
 class RequestTooLarge(ProductError):

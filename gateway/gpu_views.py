@@ -1,21 +1,29 @@
-"""GPU work by key: deployments."""
+"""GPU work by key: deployments, runs on them, hosted models."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Final
+from uuid import UUID
 
 from django.conf import settings
 
+from catalog import endpoints
 from core import errors
 from events import audit
 from gateway import engine
 from gateway.endpoints import endpoint
 from gateway.request import Answer, GatewayRequest
 from idempotency import by_key, replay
-from infra import serving
+from infra import runs, serving
+from jobs.models import Job
 from upstreams import loose_json
+from usage.items import Claim, Replay
+
+_FIRST_PAUSE_SECONDS: Final = 0.2
+_LONGEST_PAUSE_SECONDS: Final = 2.0
 
 
 @endpoint("GET", "POST")
@@ -69,3 +77,74 @@ def _actor(request: GatewayRequest) -> audit.Actor:
         address=None if address is None else str(address),
         request_id=request.id,
     )
+
+
+# ── Runs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+@endpoint("POST", kind=endpoints.GPU_RUN)
+async def run(request: GatewayRequest, name: str) -> Answer:
+    """``POST /gpu/run/{slug}``: 202 at once; with ``sync`` the end of it, or 202 after four minutes."""
+    await engine.count(request)
+    body = _object(request)
+    job_id = await _submitted(request, partial(runs.submit_run, request.key, name, body))
+    told = await request.runtime.work(partial(runs.begin, job_id))
+    return await _until_done(request, job_id, told) if body.get("sync") is True else _told(told)
+
+
+@endpoint("POST", kind=endpoints.GPU)
+async def hosted(request: GatewayRequest, name: str) -> Answer:
+    """``POST /gpu/{slug}``: a hosted model; the short ones are answered inline, the others with 202."""
+    await engine.count(request)
+    job_id = await _submitted(request, partial(runs.submit_hosted, request.key, name, _object(request)))
+    told = await request.runtime.work(partial(runs.begin, job_id))
+    return await _until_done(request, job_id, told) if runs.is_inline(name) else _told(told)
+
+
+@endpoint("GET", "DELETE")
+async def gpu_job(request: GatewayRequest, job_id: str) -> Answer:
+    """``GET /gpu/jobs/{id}``: asks the worker live; ``DELETE`` cancels."""
+    await engine.count(request)
+    ask = runs.cancel if request.method == "DELETE" else runs.look
+    return Answer.of(await request.runtime.work(partial(ask, request.key.workspace_id, job_id)))
+
+
+@endpoint("POST")
+async def gpu_cancel(request: GatewayRequest, job_id: str) -> Answer:
+    """``POST /gpu/jobs/{id}/cancel``. Idempotent."""
+    await engine.count(request)
+    return Answer.of(await request.runtime.work(partial(runs.cancel, request.key.workspace_id, job_id)))
+
+
+@endpoint("GET", "POST", "PUT", "PATCH", "DELETE", needs_key=False)
+async def retired(request: GatewayRequest, rest: str = "") -> Answer:
+    """``/comfy/…``, which deployments have replaced."""
+    raise errors.Gone(
+        "The /v1/comfy routes are retired. Deploy a ComfyUI image and call POST /v1/gpu/run/{slug}.", code="retired"
+    )
+
+
+async def _submitted(request: GatewayRequest, submit: Callable[..., Job | Replay]) -> UUID:
+    """The run's id: of a new one, or of the one that the same Idempotency-Key made."""
+    key = replay.presented(request.raw_headers)
+    claim = None
+    if key is not None:
+        hashes = replay.hashes(key, request.method or "", request.path, request.body)
+        claim = Claim(hashes.key, hashes.request, is_stream=False)
+    made = await request.runtime.work(partial(submit, job_id=request.id, claim=claim))
+    request.logged = True
+    return made.request_id if isinstance(made, Replay) else made.pk
+
+
+async def _until_done(request: GatewayRequest, job_id: UUID, told: Mapping[str, Any]) -> Answer:
+    """The end of a run, waited for without a thread; the same 202 as otherwise when it takes too long."""
+    end = request.runtime.loop.time() + runs.SYNC_SECONDS
+    pause = _FIRST_PAUSE_SECONDS
+    look = partial(runs.look, request.key.workspace_id, str(job_id))
+    while not runs.is_over(told) and request.runtime.loop.time() < end and not request.caller_is_gone():
+        await asyncio.sleep(pause)
+        pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)
+        told = await request.runtime.work(look)
+    return _told(told)
+
+
+def _told(told: Mapping[str, Any]) -> Answer:
+    return Answer.of(told, 200 if runs.is_over(told) else 202)

@@ -5,3 +5,10 @@ from django.utils.translation import gettext_lazy as _
 class InfraConfig(AppConfig):
     name = "infra"
     verbose_name = _("GPU")
+
+    def ready(self) -> None:
+        from infra.kinds import GpuRuns, HostedRuns
+        from jobs import kinds
+
+        kinds.register(GpuRuns.name, GpuRuns)
+        kinds.register(HostedRuns.name, HostedRuns)

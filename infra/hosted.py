@@ -1,0 +1,78 @@
+"""Hosted models: what the catalog says of them, and the installation's own endpoints behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from catalog import endpoints, live
+from catalog.entries import ModelEntry
+from catalog.media import GpuRules
+from infra import engine
+from infra.engine import Engine, Spec
+from infra.models import HostedEndpoint
+from jobs.kinds import Elsewhere, Step
+from upstreams.errors import AccountRefused
+
+MOST_WORKERS: Final = 3
+IDLE_SECONDS: Final = 30
+
+
+def models() -> list[ModelEntry]:
+    """Hosted models that can be called: priced, with rules of how they run, by id."""
+    snapshot = live.current()
+    found = (snapshot.models[slug] for slug in snapshot.available(endpoints.GPU))
+    return [entry for entry in found if entry.media.gpu is not None]
+
+
+def find(slug: str) -> ModelEntry | None:
+    """The hosted model of that id."""
+    entry = live.current().models.get(slug)
+    return entry if entry is not None and entry.price and entry.media.gpu and endpoints.GPU in entry.endpoints else None
+
+
+def rules_of(slug: str) -> GpuRules:
+    """How the model runs. Raises AccountRefused for one that the catalog has no longer."""
+    entry = find(slug)
+    if entry is None or entry.media.gpu is None:
+        raise AccountRefused("the catalog has no such hosted model")
+    return entry.media.gpu
+
+
+def asked(slug: str, job_input: Mapping[str, Any]) -> dict[str, Any]:
+    """The caller's input over the model's defaults, which only the sample worker needs."""
+    defaults = dict(rules_of(slug).defaults) if engine.chosen() == engine.LOCAL else {}
+    return {**job_input, **defaults}
+
+
+def place(slug: str) -> tuple[Engine, str] | Step:
+    """The engine and the endpoint of a hosted model, which is made where it is not there. Raises UpstreamError.
+
+    An endpoint that the engine has lost is forgotten and made again by the next step.
+    """
+    name = engine.chosen()
+    at = engine.by_name(name)
+    row, _made = HostedEndpoint.objects.get_or_create(slug=slug, engine=name)
+    if row.endpoint_id:
+        if at.health(row.endpoint_id) is not None:
+            return at, row.endpoint_id
+        HostedEndpoint.objects.filter(pk=row.pk).update(template_id="", endpoint_id="")
+        return Elsewhere(seconds=0.2, error="endpoint_lost")
+    spec = _spec(slug, name)
+    row.template_id = at.create_template(spec)
+    row.endpoint_id = at.create_endpoint(spec, row.template_id)
+    row.save()
+    return at, row.endpoint_id
+
+
+def _spec(slug: str, name: str) -> Spec:
+    rules = rules_of(slug)
+    return Spec(
+        name=f"hypereal-hosted-{slug}",
+        image=engine.SAMPLE_IMAGE if name == engine.LOCAL else rules.image,
+        gpu_types=rules.gpu_types,
+        workers_min=0,
+        workers_max=MOST_WORKERS,
+        idle_timeout_seconds=IDLE_SECONDS,
+        max_seconds=rules.max_seconds,
+    )
