@@ -13,7 +13,7 @@ from uuid import UUID
 from django.conf import settings
 
 from core import clock, outbound
-from core.egress import Allowed, EgressFailed, EgressTimedOut, EgressTooLarge, Limits, Purpose, Response
+from core.egress import Allowed, EgressFailed, EgressRefused, EgressTimedOut, EgressTooLarge, Limits, Purpose, Response
 from core.errors import RequestTooLarge
 from storage.models import Source, StoredObject
 from storage.shelf import Owner, keep
@@ -69,9 +69,12 @@ def _follow(url: str, spool: Spool, headers: Mapping[str, str], seconds: float, 
             raise EgressTooLarge from None
         if answer.status not in _REDIRECTS:
             break
-        target = urljoin(url, answer.headers.get("location", ""))
-        if _origin(target) != _origin(url):
-            headers = {}  # a key is for the host that it was meant for
+        try:
+            target = urljoin(url, answer.headers.get("location", ""))
+            if _origin(target) != _origin(url):
+                headers = {}  # a key is for the host that it was meant for
+        except ValueError:
+            raise EgressRefused("url", "The file's server sent us on to what is no address.") from None
         url = target
     if answer.status != 200:
         raise EgressFailed(f"status_{answer.status}", f"The file's server answered {answer.status}.")
