@@ -14,7 +14,7 @@ from orgs import access
 from orgs.models import Membership, Workspace
 
 #: Pages that every workspace has.
-_SECTIONS = ("/manage-api-keys", "/usage", "/billing", "/settings/organization")
+_SECTIONS = ("/manage-api-keys", "/usage", "/billing", "/settings/organization", "/settings/webhooks")
 
 
 class Shell:

@@ -32,6 +32,7 @@ from sso.scim.api import router as scim_router
 from statements.api import router as statements_router
 from usage.api import router as usage_router
 from vouchers.api import router as vouchers_router
+from webhooks.api import router as webhooks_router
 
 
 class StrictParser(Parser):
@@ -137,4 +138,5 @@ api.add_router("/orgs", sso_router)
 api.add_router("/orgs", scim_router)
 api.add_router("/api-usage", usage_router)
 api.add_router("/vouchers", vouchers_router)
+api.add_router("/webhooks", webhooks_router)
 api.add_router("/billing", statements_router)

@@ -6,6 +6,8 @@ moment at which it could be shown once.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
 from uuid import UUID
 
 from django.db import transaction
@@ -36,17 +38,17 @@ def reveal(workspace: Workspace, *, actor: audit.Actor) -> str:
     return text
 
 
-def rotate(workspace: Workspace, *, actor: audit.Actor) -> str:
-    """A new secret, which is returned; the one before signs on beside it for `signing.OVERLAP`."""
+def rotate(workspace: Workspace, *, actor: audit.Actor, end_previous: bool = False, seen: str | None = None) -> str:
+    """A new secret by `signing.rotate`, which says what ``end_previous`` and ``seen`` are. Raises Conflict."""
     with transaction.atomic():
         of(workspace.pk)
         row = WorkspaceSecret.objects.select_for_update().get(pk=workspace.pk)
-        text = signing.rotate(row, clock.now())
+        text = signing.rotate(row, clock.now(), end_previous=end_previous, seen=seen)
         row.save()
-        _record("webhook_secret.rotate", workspace, actor)
+        _record("webhook_secret.rotate", workspace, actor, {"end_previous": end_previous})
     return text
 
 
-def _record(action: str, workspace: Workspace, actor: audit.Actor) -> None:
+def _record(action: str, workspace: Workspace, actor: audit.Actor, details: Mapping[str, Any] | None = None) -> None:
     target = audit.Target("webhook_secret", workspace.pk, workspace.name)
-    audit.record(action, actor=actor, target=target, workspace_id=workspace.pk)
+    audit.record(action, actor=actor, target=target, workspace_id=workspace.pk, details=details)

@@ -80,13 +80,13 @@ def change(
     return fresh
 
 
-def rotate(endpoint: Endpoint, *, actor: audit.Actor) -> Made:
-    """A new secret; the one before signs on beside it for `signing.OVERLAP`. Raises NotFound."""
+def rotate(endpoint: Endpoint, *, actor: audit.Actor, end_previous: bool = False, seen: str | None = None) -> Made:
+    """A new secret by `signing.rotate`, which explains ``end_previous`` and ``seen``. Raises NotFound and Conflict."""
     with transaction.atomic():
         fresh = _locked(endpoint)
-        text = signing.rotate(fresh, clock.now())
+        text = signing.rotate(fresh, clock.now(), end_previous=end_previous, seen=seen)
         fresh.save(update_fields=["sealed_secret", "sealed_previous", "previous_until"])
-        _record(fresh, "webhook.rotate_secret", actor)
+        _record(fresh, "webhook.rotate_secret", actor, {"end_previous": end_previous})
     return Made(fresh, text)
 
 

@@ -11,6 +11,9 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
+from django.utils.translation import gettext as _
+
+from core import errors
 from core import secrets as sealing
 from webhooks.models import Signed
 
@@ -52,13 +55,23 @@ def give_secret(owner: Signed) -> str:
     return text
 
 
-def rotate(owner: Signed, now: datetime) -> str:
-    """Give ``owner`` a new secret beside the present one, which signs on for OVERLAP; to be saved by the caller.
+def rotate(owner: Signed, now: datetime, *, end_previous: bool = False, seen: str | None = None) -> str:
+    """Give ``owner`` (its row locked) a new secret beside the present one, which signs on for OVERLAP unless it is to
+    end now. To be saved by the caller. A secret from before the present one ends at once.
 
-    A secret from before the present one ends at once.
+    ``seen`` is the `version` that whoever asks has seen: Conflict where it has been rotated since, so that a form sent
+    twice does not end the secret that receivers still use.
     """
-    owner.sealed_previous, owner.previous_until = owner.sealed_secret, now + OVERLAP
+    if seen is not None and seen != version(owner):
+        raise errors.Conflict(_("The secret was already replaced."), code="already_rotated")
+    owner.sealed_previous = None if end_previous else owner.sealed_secret
+    owner.previous_until = now if end_previous else now + OVERLAP
     return give_secret(owner)
+
+
+def version(owner: Signed) -> str:
+    """Changes with every rotation."""
+    return owner.previous_until.isoformat() if owner.previous_until else "first"
 
 
 def current(owner: Signed) -> str:

@@ -24,11 +24,14 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from accounts.models import User
 from billing.models import TopUp
-from core import clock
+from core import clock, secrets
+from events.models import Outbox
 from keys.models import ApiKey
 from orgs.models import Invitation, Membership
 from sso.models import OrgDomain, SsoConnection
 from tests import cast, factories
+from webhooks import signing
+from webhooks.models import Delivery, Endpoint
 
 pytestmark = pytest.mark.django_db
 
@@ -43,6 +46,8 @@ JOBS_WRITE = frozenset({OWNER, ADMIN, DEVELOPER})
 MEMBERS_WRITE = ORG_WRITE = frozenset({OWNER, ADMIN})
 AUDIT_READ = frozenset({OWNER, ADMIN, BILLING, VIEWER})
 OWNERS = frozenset({OWNER})
+WEBHOOKS_READ = frozenset({OWNER, ADMIN, DEVELOPER, VIEWER})
+WEBHOOKS_WRITE = frozenset({OWNER, ADMIN})
 THIS_MONTH = f"{clock.now():%Y-%m}"
 
 
@@ -63,6 +68,9 @@ class Things:
     connection: str
     #: A job that a provider is at.
     job: str
+    #: A webhook, and a message on its way to it.
+    webhook: str
+    delivery: str
 
     @classmethod
     def invented(cls) -> Things:
@@ -165,6 +173,60 @@ SSO_DOORS = [
     sso_api("domains", "POST", data={"domain": "new.example"}, json=True, opened=(201,)),
     sso_api("domains/*/verify", "POST", json=True, opened=(409,)),
     sso_api("domains/*", "DELETE", opened=(204,)),
+]
+
+HOOKS, HOOK_API = "settings/webhooks", "api/webhooks"
+HOOK = {"url": "https://1.1.1.1/hook", "events": ["job.failed"]}
+
+
+def hook_page(rest: str, roles: frozenset[str] = WEBHOOKS_WRITE, method: str = "GET", **more: Any) -> Door:
+    """A page of the organization's webhook."""
+    return thing(f"{HOOKS}/<uuid:webhook_id>{rest}", lambda t: f"/{HOOKS}/{t.webhook}{rest}", roles, method, **more)
+
+
+def hook_api(rest: str, roles: frozenset[str] = WEBHOOKS_WRITE, method: str = "GET", **more: Any) -> Door:
+    """An endpoint about the organization's webhook."""
+    return thing(f"{HOOK_API}/<webhook_id>{rest}", lambda t: f"/{HOOK_API}/{t.webhook}{rest}", roles, method, **more)
+
+
+def message(start: str, place: str, rest: str, roles: frozenset[str], method: str = "GET", **more: Any) -> Door:
+    """A page of, or an endpoint about, a message on its way to the organization's webhook."""
+    route = f"{start}/deliveries/{place}{rest}"
+    return thing(route, lambda t: f"/{start}/deliveries/{t.delivery}{rest}", roles, method, **more)
+
+
+HOOK_DOORS = [
+    page(HOOKS, WEBHOOKS_READ),
+    page(f"{HOOKS}/new", WEBHOOKS_WRITE),
+    page(f"{HOOKS}/new", WEBHOOKS_WRITE, "POST", data={**HOOK, "form_token": str(uuid4())}),
+    page(f"{HOOKS}/secret", WEBHOOKS_WRITE),
+    page(f"{HOOKS}/secret", WEBHOOKS_WRITE, "POST"),
+    page(f"{HOOKS}/deliveries", WEBHOOKS_READ),
+    hook_page("", WEBHOOKS_READ),
+    hook_page("/edit"),
+    hook_page("/edit", method="POST", data=HOOK, opened=(302,)),
+    hook_page("/state"),
+    hook_page("/state", method="POST", data={"enabled": "1"}, opened=(302,)),
+    hook_page("/rotate"),
+    hook_page("/rotate", method="POST", data={"seen": ""}, opened=(422,)),
+    hook_page("/delete"),
+    hook_page("/delete", method="POST", opened=(302,)),
+    hook_page("/test", method="POST", opened=(302,)),
+    message(HOOKS, "<uuid:delivery_id>", "", WEBHOOKS_READ),
+    message(HOOKS, "<uuid:delivery_id>", "/replay", WEBHOOKS_WRITE, "POST", opened=(302,)),
+    page(HOOK_API, WEBHOOKS_READ),
+    page(HOOK_API, WEBHOOKS_WRITE, "POST", data=HOOK, json=True, opened=(201,)),
+    page(f"{HOOK_API}/secret/reveal", WEBHOOKS_WRITE, "POST", json=True),
+    page(f"{HOOK_API}/secret/rotate", WEBHOOKS_WRITE, "POST", json=True),
+    page(f"{HOOK_API}/deliveries", WEBHOOKS_READ),
+    message(HOOK_API, "<delivery_id>", "", WEBHOOKS_READ),
+    message(HOOK_API, "<delivery_id>", "/replay", WEBHOOKS_WRITE, "POST", json=True),
+    hook_api("", WEBHOOKS_READ),
+    hook_api("", method="PATCH", data={"description": "x"}, json=True),
+    hook_api("", method="DELETE", opened=(204,)),
+    hook_api("/rotate-secret", method="POST", json=True),
+    hook_api("/test", method="POST", json=True, opened=(202,)),
+    hook_api("/deliveries", WEBHOOKS_READ),
 ]
 
 DOORS = [
@@ -362,6 +424,7 @@ DOORS = [
     thing(f"{ORG_API}/audit-log", lambda t: f"/api/orgs/{t.organization}/audit-log", AUDIT_READ),
     thing(f"{ORG_API}/audit-log/export", lambda t: f"/api/orgs/{t.organization}/audit-log/export", AUDIT_READ),
     *SSO_DOORS,
+    *HOOK_DOORS,
     # One's own account: any signed-in person, about themselves
     page("accounts/email/", MEMBERS),
     page("accounts/password/change/", MEMBERS),
@@ -510,7 +573,30 @@ def things(company: cast.Cast) -> Things:
     domain = OrgDomain.objects.create(workspace=workspace, domain="acme.example")
     connection = SsoConnection.objects.create(workspace=workspace, kind=SsoConnection.Kind.OIDC, name="Draft")
     job = factories.running_job(workspace, key)
-    return Things(*[*(str(row.pk) for row in rows), str(domain.pk), connection.provider_id, str(job.pk)])
+    webhook = Endpoint.objects.create(workspace=workspace, **WEBHOOK)
+    delivery = a_delivery(webhook)
+    return Things(
+        *[
+            *(str(row.pk) for row in rows),
+            str(domain.pk),
+            connection.provider_id,
+            str(job.pk),
+            str(webhook.pk),
+            str(delivery.pk),
+        ]
+    )
+
+
+WEBHOOK = {"url": "https://1.1.1.1/", "events": ["job.failed"], "sealed_secret": secrets.encrypt(signing.new_secret())}
+
+
+def a_delivery(webhook: Endpoint, pk: str = "") -> Delivery:
+    """A message that waits on its way to ``webhook``."""
+    message = Outbox.objects.create(workspace_id=webhook.workspace_id, event="job.failed", fanned_out_at=clock.now())
+    chosen = {"pk": pk} if pk else {}
+    return Delivery.objects.create(
+        message=message, endpoint=webhook, workspace_id=webhook.workspace_id, place=webhook.pk, **chosen
+    )
 
 
 def restore(things: Things) -> None:
@@ -530,11 +616,18 @@ def restore(things: Things) -> None:
         pk=things.member,
         defaults={"workspace_id": things.organization, "user": factories.user(), "role": VIEWER},
     )
+    webhook, made = Endpoint.objects.get_or_create(
+        pk=things.webhook, defaults={"workspace_id": things.organization, **WEBHOOK}
+    )
+    if made:
+        a_delivery(webhook, things.delivery)
 
 
 def knock(client: Client, door: Door, things: Things, personal: str = "") -> Any:
     known = {"@personal": personal, "@member": things.member}
-    data: Any = {name: known.get(value, value) for name, value in door.data.items()}
+    data: Any = {
+        name: known.get(value, value) if isinstance(value, str) else value for name, value in door.data.items()
+    }
     send = getattr(client, door.method.lower())
     if door.json:
         return send(door.path(things), data, content_type="application/json")
