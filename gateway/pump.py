@@ -32,6 +32,8 @@ from usage.items import Answer, LogRow, Settle, Void
 logger = logging.getLogger(__name__)
 
 NOT_SERVED: Final = Usage()
+#: Larger answers (long sound, many pictures) are not kept for a repeat under the same Idempotency-Key.
+MOST_KEPT_BYTES: Final = 16 * 1024 * 1024
 
 
 class AdmittedCall(Protocol):
@@ -289,7 +291,11 @@ class WholeRun(TokenRun, OnePieceRun[Ticket]):
 
 
 async def kept(hashes: Hashes | None, body: bytes, content_type: str) -> Answer | None:
-    """What a later call with the same Idempotency-Key gets; None where none came with this one."""
+    """What a later call with the same Idempotency-Key gets; None where none came with this one.
+
+    Of an answer beyond `MOST_KEPT_BYTES` only is kept that there was one: a later call is told so, and costs nothing.
+    """
     if hashes is None:
         return None
-    return Answer(200, content_type, await asyncio.to_thread(replay.seal, body))
+    sealed = await asyncio.to_thread(replay.seal, body) if len(body) <= MOST_KEPT_BYTES else None
+    return Answer(200, content_type, sealed)
