@@ -23,6 +23,7 @@ Moment = str
 NOW: Final[Moment] = "now"
 
 _REVENUE = HOUSE_ACCOUNTS[Account.Kind.REVENUE]
+_EXPIRED = HOUSE_ACCOUNTS[Account.Kind.EXPIRED]
 
 
 class Shortfall(Enum):
@@ -45,10 +46,14 @@ class WalletState(msgspec.Struct):
         return self.balance - self.held
 
 
-class LotState(msgspec.Struct):
+class LotState(msgspec.Struct, omit_defaults=True):
+    """``expires`` in Unix seconds; ``expiries``: once that is over, how many entries the lot has expired by so far."""
+
     id: UUID
     wallet_id: UUID
     remaining: int
+    expires: float | None = None
+    expiries: int | None = None
 
 
 class MeterState(msgspec.Struct):
@@ -136,8 +141,11 @@ class Books:
         self.holds = {hold.id.int: hold for hold in holds}
         self.meters = {(meter.id.int, meter.month): meter for meter in meters}
         self.lots: dict[int, list[LotState]] = {}
+        self._over: set[int] = set()
         for lot in lots:
             self.lots.setdefault(lot.wallet_id.int, []).append(lot)
+            if lot.expiries is not None:
+                self._over.add(lot.wallet_id.int)
         self._changed: dict[str, dict[Any, msgspec.Struct]] = {"wallets": {}, "lots": {}, "meters": {}, "holds": {}}
         self.placed: list[HoldRow] = []
         self._transfers: list[TransferRow] = []
@@ -164,6 +172,25 @@ class Books:
         if amount > wallet.available:
             return Shortfall.NOT_AVAILABLE
         return None
+
+    def expire(self, wallet_id: UUID) -> None:
+        """Take what is left of the wallet's lots whose time is over, except what running calls hold.
+
+        Ask it before deciding over a call: credits end at their moment, whenever the sweep comes by.
+        """
+        if wallet_id.int not in self._over:
+            return
+        wallet = self.wallets[wallet_id.int]
+        for lot in self.lots[wallet_id.int]:
+            amount = min(lot.remaining, wallet.available)
+            if lot.expiries is None or amount <= 0:
+                continue
+            lot.remaining -= amount
+            wallet.balance -= amount
+            self._changed["lots"][lot.id.int] = lot
+            self._changed["wallets"][wallet_id.int] = wallet
+            self._transfer(wallet_id, lot.id, lot.expiries, amount, lot.id, kind="expiry", to_account=_EXPIRED)
+            lot.expiries += 1
 
     def over_limit(self, limits: Sequence[Limited], amount: int) -> tuple[MeterState, int] | None:
         """The first meter whose limit does not allow ``amount`` more, with that limit. What is in flight counts.
@@ -226,6 +253,12 @@ class Books:
         if left:
             self._transfer(wallet_id, reference, sequence, left, None)
 
+    def post_lost(self, row: HoldRow, charge: int) -> None:
+        """Charge a call whose hold the database lost in a crash: its row comes back as one that has ended."""
+        row.state, row.charged_microcredits, row.resolved_at = "posted", charge, self.now
+        self.placed.append(row)
+        self.charge(row.wallet_id, self._metered(row), reference=row.id, charge=charge)
+
     def changes(self) -> dict[str, list[Any]]:
         """What is to be written back, by table; only what changed."""
         changes: dict[str, list[Any]] = {name: list(rows.values()) for name, rows in self._changed.items() if rows}
@@ -255,15 +288,25 @@ class Books:
         hold.state, hold.charged, hold.resolved_at = state, charged, self.now
         self._changed["holds"][hold.id.int] = hold
 
-    def _transfer(self, wallet_id: UUID, reference: UUID, sequence: int, amount: int, lot_id: UUID | None) -> None:
+    def _transfer(
+        self,
+        wallet_id: UUID,
+        reference: UUID,
+        sequence: int,
+        amount: int,
+        lot_id: UUID | None,
+        *,
+        kind: str = "usage",
+        to_account: UUID = _REVENUE,
+    ) -> None:
         self._transfers.append(
             TransferRow(
                 id=ids.uuid7(),
-                kind="usage",
+                kind=kind,
                 reference=reference,
                 sequence=sequence,
                 debit_account=wallet_id,
-                credit_account=_REVENUE,
+                credit_account=to_account,
                 amount_microcredits=amount,
                 workspace_id=wallet_id,
                 lot_id=lot_id,

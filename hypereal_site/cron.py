@@ -69,7 +69,7 @@ def entries() -> Sequence[Entry]:
         Entry("automatic top-ups", 5.0, lambda: auto.sweep(clock.now())),
         Entry("mails about automatic top-ups", 60.0, emails.sweep_auto_topups),
         Entry("open refunds and disputes", 60.0, lambda: reversals.sweep(clock.now())),
-        Entry("expired credits", 60.0, lambda: expiry.sweep(clock.now())),
+        Entry("expired credits", 10.0, lambda: expiry.sweep(clock.now())),
         Entry("payments nobody told of", 3_600.0, lambda: topups.heal(clock.now())),
         Entry("stored Stripe events", 5.0, lambda: stripe_events.sweep(clock.now())),
         Entry("comparison with Stripe", 86_400.0, lambda: reconcile.nightly(clock.now())),

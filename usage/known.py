@@ -42,6 +42,8 @@ class _Entry:
     meters: dict[tuple[int, date], MeterState] = field(default_factory=dict)
     keys: dict[int, Key] = field(default_factory=dict)
     holds: dict[int, HoldState] = field(default_factory=dict)
+    #: Some of the credits are over and are held by running calls still: what they give back ends at once.
+    over: bool = False
     #: Decided over in vain: only the version can still be trusted.
     spoilt: bool = False
 
@@ -62,6 +64,9 @@ class Recalled:
             "key_ids": [key.id for key in self.rows.keys],
             "keys": self.rows.keys,
         }
+        ends = [lot.expires for lot in self.rows.lots if lot.expires is not None]
+        if ends:
+            decided["until"] = min(ends)
         if changes:
             decided["changes"] = msgspec.Raw(changes)
         return _encode(decided).decode()
@@ -89,7 +94,7 @@ class Known:
                 continue
             wallet_id = item.workspace_id.int
             entry = entries.get(wallet_id) or self._entry(wallet_id)
-            if entry is None or not _gather(entry, item, keys, holds, meters):
+            if entry is None or entry.over or not _gather(entry, item, keys, holds, meters):
                 return None
             entries[wallet_id] = entry
         months = {entry.month for entry in entries.values()}
@@ -135,6 +140,7 @@ class Known:
             entry.version = rows.version if wallet.id.int in books.changed_wallets else wallet.version
             entry.wallet = wallet
             entry.lots = [lot for lot in books.lots.get(wallet.id.int, ()) if lot.remaining]
+            entry.over = any(lot.expiries is not None for lot in entry.lots)
         self._note_keys(items, rows.keys, books)
         self._note_holds(books)
 
@@ -175,7 +181,7 @@ class Known:
                 else:
                     entry.holds.pop(hold.id.int, None)
         for row in books.placed:
-            if entry := self._entries.get(row.wallet_id.int):
+            if row.state == "pending" and (entry := self._entries.get(row.wallet_id.int)):
                 entry.holds[row.id.int] = HoldState(
                     row.id,
                     row.wallet_id,

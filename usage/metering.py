@@ -160,6 +160,7 @@ def _admit(batch: _Batch, item: Admit) -> Result:
         return Admitted(item.hold_id, wallet.available)
     if item.claim is not None and (earlier := _stored_result(batch, item, item.claim)):
         return earlier
+    books.expire(item.workspace_id)
     least = item.min_balance_microcredits
     shortfall = books.shortfall(wallet, item.amount_microcredits, least=least)
     if shortfall is None:
@@ -226,8 +227,10 @@ def _stored_result(batch: _Batch, item: Admit, claim: Claim) -> Result | None:
         return Refused(functools.partial(_conflict, "was used before with another request", stored.request_id))
     if stored.status is None:
         return Refused(functools.partial(_conflict, "belongs to a request that is still running", stored.request_id))
-    if stored.is_stream or stored.sealed_body is None:
+    if stored.is_stream:
         return Refused(functools.partial(_conflict, "belongs to a stream, which is not sent again", stored.request_id))
+    if stored.sealed_body is None:
+        return Refused(functools.partial(_conflict, "had too large an answer to be kept", stored.request_id))
     return Replay(stored.request_id, stored.status, stored.content_type, stored.sealed_body.encode())
 
 
@@ -238,6 +241,7 @@ def _extend(batch: _Batch, item: Extend) -> Result:
     more = item.amount_microcredits - hold.amount
     if more <= 0:
         return Extended(True)
+    books.expire(hold.wallet_id)
     if books.shortfall(books.wallets[hold.wallet_id.int], more) is not None:
         return Extended(False)
     if books.over_limit(_limits(books, key, hold.month), more) is not None:
@@ -251,6 +255,7 @@ def _settle(batch: _Batch, item: Settle) -> Generator[UUID, LoggedRow | None, Re
     row.charged_microcredits = item.charge_microcredits
     if hold is not None and hold.state == "posted":
         return Settled(hold.charged or 0, _moment(hold.resolved_at or books.now), False)
+    books.expire(item.workspace_id)
     if hold is not None and hold.state == "pending":
         books.post(hold, item.charge_microcredits)
         _log(batch, row, item.hold_id)
@@ -264,14 +269,33 @@ def _settle(batch: _Batch, item: Settle) -> Generator[UUID, LoggedRow | None, Re
         if hold is not None:
             books.charge_for(hold, item.charge_microcredits)
         else:
-            meters = [books.meter(item.key_id, books.month)]
-            books.charge(item.workspace_id, meters, reference=item.hold_id, charge=item.charge_microcredits)
+            books.post_lost(_lost_hold(batch, item), item.charge_microcredits)
         row.late = late = True
         batch.late[log_id] = Settled(item.charge_microcredits, batch.at, True)
         _log(batch, row, log_id)
     if item.answer is not None:
         batch.answers.append(_answered(item.hold_id, item.answer))
     return Settled(item.charge_microcredits, batch.at, late)
+
+
+def _lost_hold(batch: _Batch, item: Settle) -> HoldRow:
+    """The hold of a call as it must have been, so far as its end tells; it counts for whom the key counts now."""
+    row, key = item.log, batch.keys.get(item.key_id.int)
+    return HoldRow(
+        id=item.hold_id,
+        wallet_id=item.workspace_id,
+        amount_microcredits=item.charge_microcredits,
+        owner_id=None,
+        key_id=item.key_id,
+        key_name=row.key_name,
+        user_id=row.user_id,
+        month=batch.books.month,
+        endpoint=row.endpoint,
+        model=row.model,
+        price_id=row.price_id,
+        created_at=batch.books.now,
+        meter_ids=[above.id for above in key.above] or None if key is not None else None,
+    )
 
 
 def _void(batch: _Batch, item: Void) -> Result:

@@ -150,7 +150,8 @@ CHECKS: tuple[Check, ...] = (
             UNION ALL
             SELECT l.key_id, COALESCE(h.month, date_trunc('month', l.billed_at AT TIME ZONE 'UTC')::date),
                    l.charged_microcredits
-            FROM usage_requestlog l LEFT JOIN billing_hold h ON h.id = l.request_id WHERE l.late) x
+            FROM usage_requestlog l LEFT JOIN billing_hold h ON h.id = l.request_id
+            WHERE l.late AND h.state IS DISTINCT FROM 'posted') x
           WHERE key_id IS NOT NULL GROUP BY key_id, month),
         held AS (
           SELECT key_id, month, sum(amount_microcredits) AS held FROM billing_hold
@@ -174,7 +175,8 @@ CHECKS: tuple[Check, ...] = (
                    CASE WHEN state = 'pending' THEN amount_microcredits ELSE 0 END AS held FROM counted
             UNION ALL
             SELECT c.scope_id, c.month, l.charged_microcredits, 0 FROM counted c
-            JOIN usage_requestlog l ON l.request_id = c.id AND l.late) x GROUP BY scope_id, month)
+            JOIN usage_requestlog l ON l.request_id = c.id AND l.late AND c.state <> 'posted') x
+          GROUP BY scope_id, month)
         SELECT COALESCE(m.scope_id, s.scope_id), COALESCE(m.month, s.month)
         FROM (SELECT * FROM billing_spendmeter WHERE scope <> 'key') m
         FULL JOIN sums s ON s.scope_id = m.scope_id AND s.month = m.month

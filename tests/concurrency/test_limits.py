@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,15 +17,23 @@ import pytest_django
 from billing.models import Wallet
 from catalog import pricing
 from events import audit
-from keys.models import ApiKey
 from limits import setting
 from orgs.models import Membership
-from orgs.permissions import Role
-from tests import factories
 from tests.fakes import upstream as fake
 from tests.fakes.upstream import Conversation
 from tests.support import load
-from tests.support.gateway import CREDIT, QUICK, RATES, Caller, Gateway, Server, body_of, price_of, wait_for
+from tests.support.gateway import (
+    CREDIT,
+    QUICK,
+    RATES,
+    Caller,
+    Gateway,
+    Server,
+    body_of,
+    in_organization,
+    price_of,
+    wait_for,
+)
 from tests.support.load import Outcome
 from upstreams import estimate
 from usage import verify
@@ -71,14 +78,6 @@ def limited(gateway: Gateway, by: str, amount: int) -> Caller:
     elif by == "organization":
         setting.set_workspace(caller.workspace, amount, actor=audit.SYSTEM)
     return caller
-
-
-def in_organization(caller: Caller) -> Caller:
-    """The same person with the same key, which is an organization's now."""
-    workspace = factories.organization()
-    factories.member(workspace, Role.DEVELOPER, caller.user)
-    ApiKey.objects.filter(pk=caller.key.pk).update(workspace=workspace)
-    return replace(caller, workspace=workspace)
 
 
 def storm(caller: Caller, servers: Sequence[Server], body: bytes) -> tuple[list[Outcome], int]:

@@ -17,12 +17,13 @@ from typing import Any
 
 import pytest
 
-from billing.models import HoldOwner
+from billing.models import HoldOwner, SpendMeter
 from core import clock
+from orgs.models import Membership
 from tests.fakes import upstream as fake
 from tests.fakes.upstream import Conversation
 from tests.support import load
-from tests.support.gateway import CREDIT, Caller, price_of, wait_for
+from tests.support.gateway import CREDIT, Caller, in_organization, price_of, wait_for
 from tests.support.installation import Installation, beats, kill, look_for_the_dead, own_redis, pending
 from tests.support.load import Load, Outcome
 from usage import sweep, verify
@@ -285,6 +286,30 @@ def test_postgresql_is_killed_under_load(installation: Installation, figures: Fi
         f"PostgreSQL killed twice under load: {len(under_load.whole)} of {len(under_load.outcomes)} calls whole, each "
         f"billed once, {refused} refused while it was away, {lost} holds lost and charged all the same"
     )
+
+
+def test_a_hold_that_the_database_lost_counts_for_member_and_organization(installation: Installation) -> None:
+    """A hold may wait a moment for the disk; a power cut just then takes it, and the call is charged all the same."""
+    server = installation.start(GATEWAY_IDLE_SECONDS="30", **PATIENT)
+    held = Held()
+    route = installation.upstream.serve(held)
+    model, caller = installation.model(route), in_organization(installation.caller(0, server))
+    caller.give(CREDITS * CREDIT)
+    with installation.slow_to_write(), ThreadPoolExecutor(1) as pool:
+        call = begin(pool, caller, model, stream=True)
+        wait_for(lambda: route.calls == 1 and caller.books().holds == ["pending"])
+        installation.restart_database()
+        assert caller.books().holds == []
+        held.go.set()
+        assert call.result().whole
+        books = caller.settled_books()
+    assert [(row["late"], row["charged_microcredits"]) for row in books.log] == [(True, PRICE)]
+    membership = Membership.objects.get(workspace=caller.workspace, user=caller.user)
+    spent = dict(SpendMeter.objects.values_list("scope_id", "spent_microcredits"))
+    assert [spent[each.pk] for each in (caller.key, membership, caller.workspace)] == [PRICE] * 3
+    assert (books.holds, books.held, books.balance) == (["posted"], 0, CREDITS * CREDIT - PRICE)
+    assert verify.verify().findings == ()
+    assert server.stop() == 0
 
 
 def test_a_database_that_was_away_is_no_death(installation: Installation) -> None:

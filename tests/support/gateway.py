@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -32,6 +32,8 @@ from hypereal_site import processes
 from keys import auth
 from keys.models import ApiKey
 from keys.secret import new_secret
+from orgs.permissions import Role
+from tests import factories
 from tests.fakes import upstream as fake
 from tests.support import http
 from tests.support.databases import clone, drop, on_database
@@ -113,6 +115,14 @@ class Caller(Payer):
         """The books once nothing of this payer is open and the log has that many rows."""
         wait_for(lambda: len(self.books().log) >= rows and "pending" not in self.books().holds, seconds)
         return self.books()
+
+
+def in_organization(caller: Caller) -> Caller:
+    """The same person with the same key, which is an organization's now."""
+    workspace = factories.organization()
+    factories.member(workspace, Role.DEVELOPER, caller.user)
+    ApiKey.objects.filter(pk=caller.key.pk).update(workspace=workspace)
+    return replace(caller, workspace=workspace)
 
 
 def body_of(model: str, text: str = "Say hello", **fields: Any) -> dict[str, Any]:

@@ -58,6 +58,20 @@ class Installation(Gateway):
         self.cluster.start()
 
     @contextmanager
+    def slow_to_write(self) -> Iterator[None]:
+        """What is committed without waiting for the disk waits there for ten seconds instead of a fifth of one."""
+        self._set("wal_writer_delay = '10s'")
+        try:
+            yield
+        finally:
+            self._set("wal_writer_delay = DEFAULT")
+
+    def _set(self, setting: str) -> None:
+        with psycopg.connect(self.cluster.url, autocommit=True) as other:
+            other.execute(f"ALTER SYSTEM SET {setting}")
+            other.execute("SELECT pg_reload_conf()")
+
+    @contextmanager
     def running(self, *arguments: str, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
         """A ``manage.py`` command beside, for as long as the block lasts; its log lies with the gateways'."""
         command = [sys.executable, "manage.py", *arguments]

@@ -10,9 +10,12 @@ from msgspec.structs import replace
 
 from billing.models import CreditLot, Hold, SpendMeter, Transfer
 from core import errors
+from events import audit
 from idempotency.models import StoredAnswer
 from keys.models import ApiKey
+from orgs import members
 from orgs.models import Membership, Workspace
+from tests import factories
 from tests.support.money import Payer, new_payer
 from usage import verify
 from usage.doors import CursorDoor
@@ -222,8 +225,27 @@ def test_a_settlement_whose_hold_was_lost_in_a_crash_charges_once(payer: Payer) 
     settle = payer.settle(payer.admit(100), 40)
     results = batch(settle, settle)
     assert results[0] == results[1]
-    assert apply_now(settle) == results[0]
-    assert (payer.books().transfers, payer.books().holds, len(payer.books().log)) == ([40], [], 1)
+    assert isinstance(results[0], Settled)
+    assert results[0].late
+    assert apply_now(settle) == replace(results[0], late=False)  # the hold is there again
+    assert (payer.books().transfers, payer.books().holds, len(payer.books().log)) == ([40], ["posted"], 1)
+    assert [row["late"] for row in payer.books().log] == [True]
+
+
+def test_a_call_whose_hold_was_lost_counts_for_its_member_and_organization(payer: Payer) -> None:
+    organization = factories.organization()
+    member = Membership.objects.create(workspace=organization, user=payer.user, role="developer")
+    key = factories.api_key(organization, created_by=payer.user).key
+    theirs = Payer(payer.user, organization, key)
+    theirs.give(100 * CREDIT)
+    apply_now(theirs.settle(theirs.admit(30 * CREDIT), 25 * CREDIT))
+    kept = theirs.admit(10 * CREDIT)
+    apply_now(kept)
+    apply_now(theirs.settle(kept, 5 * CREDIT))
+    spent = {meter.scope_id: meter.spent_microcredits for meter in SpendMeter.objects.all()}
+    assert spent == dict.fromkeys((key.pk, member.pk, organization.pk), 30 * CREDIT)
+    members.remove_member(organization, payer.user, audit.SYSTEM, members.Source.OPERATOR)
+    assert verify.verify().clean  # also when the member is gone
 
 
 def test_refused_calls_are_logged_without_a_hold(payer: Payer) -> None:

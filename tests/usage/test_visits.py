@@ -15,6 +15,7 @@ from asgiref.sync import sync_to_async
 from django.db import connection
 from psycopg.conninfo import make_conninfo
 
+from billing.models import CreditLot
 from core import clock
 from keys.models import ApiKey
 from tests.support.money import Payer, new_payer
@@ -55,6 +56,12 @@ class Visitor:
 
     def close(self) -> None:
         self._line.close()
+
+    def forget_that_lots_last(self, until: float) -> None:
+        """What is remembered of lots with an end: it was at ``until`` (Unix seconds)."""
+        for entry in self.known._entries.values():
+            for lot in entry.lots:
+                lot.expires = until if lot.expires is not None else None
 
     def way(self) -> list[str]:
         """The round trips since the last question."""
@@ -168,6 +175,43 @@ async def test_a_key_that_expires_is_refused(visitor: Visitor, payer: Payer) -> 
     soon = clock.now() + timedelta(seconds=-1)
     await later(lambda: ApiKey.objects.filter(pk=payer.key.pk).update(expires_at=soon))
     assert isinstance(await visitor.one(payer.admit(1)), Refused)
+
+
+async def test_credits_that_end_are_not_spent_the_short_way(visitor: Visitor, payer: Payer) -> None:
+    ends = clock.now() + timedelta(hours=1)
+    lot = await later(lambda: payer.give(500 * CREDIT, expires_at=ends))
+    await acquainted(visitor, payer)
+    before = payer.admit(100 * CREDIT)
+    assert isinstance(await visitor.one(before), Admitted)
+    assert visitor.way() == ["short"]
+    # An hour later: the database's clock can't be moved, so the lot's end is, there and in memory.
+    over = clock.now() - timedelta(seconds=1)
+    await later(lambda: CreditLot.objects.filter(pk=lot.pk).update(expires_at=over))
+    visitor.forget_that_lots_last(over.timestamp())
+    assert isinstance(await visitor.one(payer.admit(1_000 * CREDIT)), Refused)
+    assert visitor.way() == ["short", "long", "long"]
+    assert (await later(payer.books)).balance == 1_000 * CREDIT
+    assert isinstance(await visitor.one(payer.admit(900 * CREDIT)), Admitted)
+    assert visitor.way() == ["short"]  # the lot is gone, nothing has an end any more
+
+
+async def test_an_ended_lot_that_a_call_holds_is_looked_after_the_ordinary_way(visitor: Visitor, payer: Payer) -> None:
+    ends = clock.now() + timedelta(hours=1)
+    lot = await later(lambda: payer.give(500 * CREDIT, expires_at=ends))
+    await acquainted(visitor, payer)
+    running = payer.admit(1_400 * CREDIT)
+    assert isinstance(await visitor.one(running), Admitted)
+    over = clock.now() - timedelta(seconds=1)
+    await later(lambda: CreditLot.objects.filter(pk=lot.pk).update(expires_at=over))
+    visitor.forget_that_lots_last(over.timestamp())
+    visitor.way()
+    for _ in range(2):
+        assert isinstance(await visitor.one(payer.admit(1)), Refused)
+    assert visitor.way() == ["short", "long", "long", "long", "long"]  # tried the short way once, not each time
+    assert isinstance(await visitor.one(payer.settle(running, 100 * CREDIT)), Settled)
+    assert isinstance(await visitor.one(payer.admit(1_000 * CREDIT + 1)), Refused)
+    books = await later(payer.books)
+    assert (books.balance, books.lots) == (1_000 * CREDIT, [1_000 * CREDIT, 0])
 
 
 async def test_a_hold_that_was_swept_is_charged_late_and_once(visitor: Visitor, payer: Payer) -> None:
