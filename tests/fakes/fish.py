@@ -10,6 +10,8 @@ from gateway import multipart
 from tests.fakes.upstream import Behaviour, Conversation
 from tests.support import sounds
 
+#: A public voice of the documentation.
+CALM_MAN = "bf322df2096a46f18c579d0baa36f41d"
 SEGMENTS = [{"text": "Good morning.", "start": 0.0, "end": 1.5}, {"text": "It rains.", "start": 1.5, "end": 2.75}]
 
 
