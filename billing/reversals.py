@@ -23,7 +23,7 @@ from django.utils.translation import gettext as _
 from billing import ledger, settling, stripe_api, stripe_payments, topups
 from billing.models import CreditLot, Reversal, TopUp, Transfer
 from core import clock, errors, faults, ids, money
-from events import audit
+from events import audit, outbox
 
 log = logging.getLogger(__name__)
 
@@ -265,6 +265,19 @@ def _apply(reversal: Reversal, topup: TopUp, state: State, status: str) -> None:
         _take(reversal, topup, now)
     if changed:
         _record(f"{reversal.kind}.{state.value}", reversal, audit.SYSTEM, {"status": status})
+        if state == State.FINAL and reversal.kind == Kind.REFUND:
+            _tell(reversal, topup)
+
+
+def _tell(reversal: Reversal, topup: TopUp) -> None:
+    data = {
+        "refundId": reversal.pk,
+        "topupId": topup.pk,
+        "amountCents": reversal.amount_cents,
+        "currency": topup.currency,
+        "credits": money.credits_json(reversal.taken_microcredits),
+    }
+    outbox.tell(topup.wallet_id, "refund.completed", data)
 
 
 def _end(reversal: Reversal, topup: TopUp, state: State, status: str, now: datetime) -> None:

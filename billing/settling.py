@@ -18,8 +18,8 @@ from django.db import transaction
 
 from billing import ledger, stripe_api, stripe_keys, stripe_payments
 from billing.models import HOUSE_ACCOUNTS, Account, CreditLot, TopUp, Transfer
-from core import background, clock, faults
-from events import audit
+from core import background, clock, faults, money
+from events import audit, outbox
 
 log = logging.getLogger(__name__)
 
@@ -132,8 +132,20 @@ def credit(topup: TopUp, paid: Paid, *, actor: audit.Actor = audit.SYSTEM) -> To
     faults.point("topup.credited")
     topup.save(update_fields=_PAID)
     record("topup.complete", topup, actor)
+    _tell(topup)
     background.enqueue_on_commit("billing.tasks.follow_up_topup", str(topup.pk), job_id=f"topup-mail-{topup.pk}")
     return topup
+
+
+def _tell(topup: TopUp) -> None:
+    data = {
+        "topupId": topup.pk,
+        "source": topup.source,
+        "amountCents": topup.amount_cents,
+        "currency": topup.currency,
+        "credits": money.credits_json(topup.credits_microcredits),
+    }
+    outbox.tell(topup.wallet_id, "topup.completed", data)
 
 
 def locked(topup_id: UUID) -> TopUp:

@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 
 from accounts.models import User
 from core import clock, errors, money
-from events import audit
+from events import audit, outbox
 from keys import auth, mails, rules, secret
 from keys.models import ApiKey
 from orgs.models import Workspace
@@ -95,6 +95,8 @@ def change(key: ApiKey, *, actor: audit.Actor, enabled: bool | None = None, **fi
         if enabled is not None and enabled != fresh.enabled:
             _write(fresh, _state(enabled))
             _record(fresh, "api_key.enable" if enabled else "api_key.disable", actor)
+            if not enabled:
+                tell_of_disabled(fresh)
     return fresh
 
 
@@ -106,6 +108,7 @@ def disable_at_limit(key: ApiKey) -> bool:
             return False
         _write(fresh, {"enabled": False, "disabled_reason": ApiKey.DisabledReason.SPENDING_LIMIT})
         _record(fresh, "api_key.disable", audit.SYSTEM, {"reason": ApiKey.DisabledReason.SPENDING_LIMIT})
+        tell_of_disabled(fresh)
     return True
 
 
@@ -115,6 +118,12 @@ def delete(key: ApiKey, *, actor: audit.Actor) -> None:
         fresh = _locked(key)
         _write(fresh, {"deleted_at": clock.now()})
         _record(fresh, "api_key.delete", actor)
+
+
+def tell_of_disabled(key: ApiKey) -> None:
+    """Let the workspace's servers know of a key that was just disabled."""
+    data = {"keyId": key.pk, "name": key.name, "prefix": key.prefix, "reason": key.disabled_reason}
+    outbox.tell(key.workspace_id, "key.disabled", data)
 
 
 def display_form(text: str) -> str:

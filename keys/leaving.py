@@ -16,6 +16,7 @@ from django.utils.translation import gettext as _
 from accounts.models import User
 from core import errors
 from events import audit
+from keys import issuing
 from keys.models import ApiKey
 from orgs import signals
 from orgs.models import Membership, Workspace
@@ -60,6 +61,7 @@ def member_left(workspace: Workspace, user: User, by: audit.Actor, heir: User | 
         elif key.enabled:
             key.enabled, key.disabled_reason = False, ApiKey.DisabledReason.MEMBER_LEFT
             key.save(update_fields=["enabled", "disabled_reason"])
+            issuing.tell_of_disabled(key)
             _record(key, "api_key.disable", by, reason=ApiKey.DisabledReason.MEMBER_LEFT.value, maker=user.email)
 
 

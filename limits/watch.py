@@ -22,6 +22,7 @@ from accounts import emails
 from accounts.models import User
 from billing.models import SpendMeter, Wallet
 from core import clock, errors, money
+from events import outbox
 from keys import issuing
 from keys.models import ApiKey
 from limits.models import LimitNotice, LowBalance
@@ -111,9 +112,23 @@ def _tell(due: Due) -> bool:
         "disabled": disabled,
         "page_url": settings.SITE_URL + reverse("keys" if due.scope == Scope.KEY else "limits"),
     }
+    _tell_servers(due, context)
     concerned = key.created_by_id if key is not None else member.pk if member is not None else None
     _mail("limit_notice", context, _people(workspace, concerned))
     return True
+
+
+def _tell_servers(due: Due, context: dict[str, Any]) -> None:
+    data = {
+        "scope": due.scope,
+        "id": due.scope_id,
+        "name": context["whose"],
+        "month": f"{due.month:%Y-%m}",
+        "spentCredits": money.credits_json(due.spent),
+        "limitCredits": money.credits_json(due.limit),
+        "keyDisabled": context["disabled"],
+    }
+    outbox.tell(due.workspace_id, f"limit.reached_{due.percent}", data)
 
 
 def _disable(key: ApiKey) -> bool:
@@ -170,6 +185,11 @@ def _warn(workspace_id: UUID) -> int:
         "below": money.credits(row.below_microcredits),
         "page_url": settings.SITE_URL + reverse("billing:overview"),
     }
+    data = {
+        "balanceCredits": money.credits_json(wallet.balance_microcredits),
+        "belowCredits": money.credits_json(row.below_microcredits),
+    }
+    outbox.tell(workspace_id, "balance.low", data)
     _mail("low_balance", context, _people(wallet.workspace, None))
     return 1
 

@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 from accounts import sessions
 from accounts.models import User
 from core import clock, errors, secrets
-from events import audit
+from events import audit, outbox
 from orgs.models import Membership, Workspace
 from orgs.permissions import Role
 from sso import details, domains, identifiers, routing
@@ -83,6 +83,7 @@ def create(workspace: Workspace, kind: str, wanted: Mapping[str, Any], *, by: au
             )
         connection.save()
         _record("sso.create", connection, by, type=kind, status=connection.status)
+        _tell(connection, "created")
         if claimed:
             domains.claim(workspace, claimed, by=by, connection=connection)
     return connection
@@ -118,6 +119,7 @@ def change(connection: SsoConnection, wanted: Mapping[str, Any], *, by: audit.Ac
         changed = [name for name, value in _seen(fresh).items() if value != before[name]]
         if changed:
             _record("sso.change", fresh, by, fields=sorted(changed), status=fresh.status, enforced=fresh.enforced)
+            _tell(fresh, "changed")
     return fresh
 
 
@@ -125,6 +127,7 @@ def delete(connection: SsoConnection, *, by: audit.Actor) -> None:
     """End a connection for good. People keep their accounts and memberships; nobody signs in over it any more."""
     with transaction.atomic():
         _record("sso.delete", connection, by, status=connection.status, enforced=connection.enforced)
+        _tell(connection, "deleted")
         connection.delete()
 
 
@@ -275,6 +278,18 @@ def _seen(connection: SsoConnection) -> dict[str, Any]:
     )  # fmt: skip
     sealed = connection.client_secret_sealed
     return {name: getattr(connection, name) for name in names} | {"client_secret": bytes(sealed) if sealed else b""}
+
+
+def _tell(connection: SsoConnection, change: str) -> None:
+    data = {
+        "connectionId": connection.provider_id,
+        "type": connection.kind,
+        "name": connection.name,
+        "change": change,
+        "status": connection.status,
+        "enforced": connection.enforced,
+    }
+    outbox.tell(connection.workspace_id, "sso.connection_changed", data)
 
 
 def _record(action: str, connection: SsoConnection, by: audit.Actor, **details_: object) -> None:
