@@ -85,6 +85,8 @@ class Veo:
         if status in (404, 410):
             return Standing("gone")
         operation = answer_of(target, status, headers, body)
+        if not isinstance(operation.get("name"), str):
+            raise BadAnswer("the upstream's answer is no operation", status=status)
         metadata = operation.get("metadata")
         told = metadata.get("progressPercent") if isinstance(metadata, Mapping) else None
         if not operation.get("done"):
