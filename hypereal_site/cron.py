@@ -1,6 +1,7 @@
 """What has to happen by itself, and how often. Every entry is an idempotent sweep: late or double runs do no harm.
 
-They run here and not in the queue, so that money heals while Redis is away.
+They run here and not in the queue, so that money heals while Redis is away. Each lane is a thread: what waits for
+somebody else, or reads all there is, holds up only its like, never the sweeps of money.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import Enum, auto
+from typing import Final
 
 from django.conf import settings
 from django.contrib.sessions.models import Session
 from django.db import close_old_connections, connection
 
-from billing import auto, emails, expiry, reconcile, reversals, stripe_events, topups
+from billing import auto as auto_topups
+from billing import emails, expiry, reconcile, reversals, stripe_events, topups
 from core import clock
 from idempotency.models import StoredAnswer
 from infra import reconciling as deployments_sweep
@@ -32,6 +36,23 @@ from webhooks import upkeep
 log = logging.getLogger(__name__)
 
 
+#: What a lane that is at work when the process is to stop gets to finish, in seconds.
+FAREWELL_SECONDS: Final = 30.0
+
+
+class Lane(Enum):
+    """What its entries wait for: a thread each, so there are never more than these."""
+
+    BOOKS = auto()  # our own database alone, some rows at a time
+    LIMITS = auto()  # keys are disabled here, and their people told by mail
+    STRIPE = auto()
+    JOBS = auto()  # the providers of long work
+    ENGINES = auto()  # those who run GPUs
+    MAIL = auto()
+    OUTSIDE = auto()  # customers' servers and name servers, the storage
+    LONG = auto()  # whole tables, or all that Stripe knows
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """``run`` every ``seconds``, by one process at a time."""
@@ -39,6 +60,7 @@ class Entry:
     name: str
     seconds: float
     run: Callable[[], object]
+    lane: Lane = Lane.BOOKS
 
 
 def _forget_answers() -> int:
@@ -63,31 +85,48 @@ def entries() -> Sequence[Entry]:
     """The time table."""
     return (
         Entry("holds of dead processes", settings.SWEEP_SECONDS, sweep.sweep),
-        Entry("overdue steps of jobs", settings.JOB_SWEEP_SECONDS, job_sweep.sweep),
-        Entry("limits and low balances", 10.0, watch.watch),
-        Entry("open top-ups", 60.0, lambda: topups.sweep(clock.now())),
-        Entry("automatic top-ups", 5.0, lambda: auto.sweep(clock.now())),
-        Entry("mails about automatic top-ups", 60.0, emails.sweep_auto_topups),
-        Entry("open refunds and disputes", 60.0, lambda: reversals.sweep(clock.now())),
+        Entry("overdue steps of jobs", settings.JOB_SWEEP_SECONDS, job_sweep.sweep, Lane.JOBS),
+        Entry("limits and low balances", 10.0, watch.watch, Lane.LIMITS),
+        Entry("open top-ups", 60.0, lambda: topups.sweep(clock.now()), Lane.STRIPE),
+        Entry("automatic top-ups", 5.0, lambda: auto_topups.sweep(clock.now()), Lane.STRIPE),
+        Entry("mails about automatic top-ups", 60.0, emails.sweep_auto_topups, Lane.MAIL),
+        Entry("open refunds and disputes", 60.0, lambda: reversals.sweep(clock.now()), Lane.STRIPE),
         Entry("expired credits", 10.0, lambda: expiry.sweep(clock.now())),
-        Entry("payments nobody told of", 3_600.0, lambda: topups.heal(clock.now())),
-        Entry("stored Stripe events", 5.0, lambda: stripe_events.sweep(clock.now())),
-        Entry("comparison with Stripe", 86_400.0, lambda: reconcile.nightly(clock.now())),
+        Entry("payments nobody told of", 3_600.0, lambda: topups.heal(clock.now()), Lane.STRIPE),
+        Entry("stored Stripe events", 5.0, lambda: stripe_events.sweep(clock.now()), Lane.STRIPE),
+        Entry("comparison with Stripe", 86_400.0, lambda: reconcile.nightly(clock.now()), Lane.LONG),
         Entry("old answers to idempotency keys", 3_600.0, _forget_answers),
         Entry("old sessions", 86_400.0, _forget_sessions),
-        Entry("identity providers and domains", 600.0, sso_maintenance.sweep),
-        Entry("mails of statements", 3_600.0, lambda: mailing.sweep(clock.now())),
-        Entry("deployments at GPU engines", 5.0, deployments_sweep.sweep),
-        Entry("expired files", 300.0, lambda: storage_sweeping.sweep(clock.now())),
-        Entry("files and their rows", 86_400.0, lambda: storage_sweeping.compare(clock.now())),
-        Entry("mails about webhooks", 60.0, upkeep.notify),
+        Entry("identity providers and domains", 600.0, sso_maintenance.sweep, Lane.OUTSIDE),
+        Entry("mails of statements", 3_600.0, lambda: mailing.sweep(clock.now()), Lane.MAIL),
+        Entry("deployments at GPU engines", 5.0, deployments_sweep.sweep, Lane.ENGINES),
+        Entry("expired files", 300.0, lambda: storage_sweeping.sweep(clock.now()), Lane.OUTSIDE),
+        Entry("files and their rows", 86_400.0, lambda: storage_sweeping.compare(clock.now()), Lane.LONG),
+        Entry("mails about webhooks", 60.0, upkeep.notify, Lane.MAIL),
         Entry("old messages of webhooks", 3_600.0, lambda: upkeep.forget(clock.now())),
-        Entry("proof of the books", 86_400.0, _prove_books),
+        Entry("proof of the books", 86_400.0, _prove_books, Lane.LONG),
     )
 
 
 def run_forever(stop: threading.Event, table: Sequence[Entry]) -> None:
-    """Run what is due until ``stop`` is set. A failing entry is logged and tried again at its next time."""
+    """Run what is due until ``stop`` is set, each lane on a thread of its own."""
+    threads = [
+        threading.Thread(
+            target=_run_lane, args=(stop, [entry for entry in table if entry.lane is lane]), name=lane.name
+        )
+        for lane in dict.fromkeys(entry.lane for entry in table)
+    ]
+    for thread in threads:
+        thread.daemon = True
+        thread.start()
+    stop.wait()
+    end = time.monotonic() + FAREWELL_SECONDS
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+
+
+def _run_lane(stop: threading.Event, table: Sequence[Entry]) -> None:
+    """One after the other. A failing entry is logged and tried again at its next time."""
     due = dict.fromkeys((entry.name for entry in table), 0.0)
     while not stop.is_set():
         for entry in table:
@@ -95,6 +134,7 @@ def run_forever(stop: threading.Event, table: Sequence[Entry]) -> None:
                 due[entry.name] = time.monotonic() + entry.seconds
                 run_once(entry)
         stop.wait(max(0.05, min(due.values()) - time.monotonic()))
+    connection.close()
 
 
 def run_once(entry: Entry) -> bool:
