@@ -27,6 +27,7 @@ urlpatterns = [
     path("", include("catalog.urls")),
     path("", include("console.urls")),
     path("", include("jobs.urls")),
+    path("", include("infra.urls")),
     path("", include("statements.urls")),
     path("", include("storage.urls")),
     path("", include("usage.urls")),

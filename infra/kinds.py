@@ -155,6 +155,7 @@ class GpuRuns:
     def shown(self, job: Job) -> dict[str, Any]:
         """The members of `jobs.serving.body` that are this kind's own."""
         return {
+            "data": outputs.listed((job.result or {}).get("output")),
             "deployment": job.input.get("slug"),
             "providerJobId": job.notes.get("provider_job_id"),
             "output": outputs.shown((job.result or {}).get("output")),
@@ -192,6 +193,7 @@ class HostedRuns(GpuRuns):
     def shown(self, job: Job) -> dict[str, Any]:
         """The members of `jobs.serving.body` that are this kind's own."""
         return {
+            "data": outputs.listed((job.result or {}).get("outputs", [])),
             "outputs": outputs.shown((job.result or {}).get("outputs", [])),
             "executionMs": job.execution_ms,
         }

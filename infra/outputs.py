@@ -59,6 +59,19 @@ def shown(output: Any, depth: int = 0) -> Any:
     return output
 
 
+def listed(output: Any) -> list[dict[str, str]]:
+    """The files of what `kept` or `files` gave, each with a fresh address, as polls and pages list results."""
+    return [{"url": url} for url in map(_address, _objects(output)) if url is not None]
+
+
+def _objects(output: Any, depth: int = 0) -> Iterator[str]:
+    if isinstance(output, Mapping) and FILE in output:
+        yield str(output[FILE])
+    elif depth < MOST_DEPTH and isinstance(output, Mapping | list):
+        for member in output.values() if isinstance(output, Mapping) else output:
+            yield from _objects(member, depth + 1)
+
+
 def files(job: Job, output: Any) -> list[dict[str, str]]:
     """Every file in a hosted model's output, stored: encoded ones, and those behind addresses of the engine's.
 

@@ -26,9 +26,11 @@ from accounts.models import User
 from billing.models import TopUp
 from core import clock, secrets
 from events.models import Outbox
+from infra.models import Deployment
 from keys.models import ApiKey
 from orgs.models import Invitation, Membership
 from sso.models import OrgDomain, SsoConnection
+from storage.models import StoredObject
 from tests import cast, factories
 from webhooks import signing
 from webhooks.models import Delivery, Endpoint
@@ -39,6 +41,7 @@ OWNER, ADMIN, DEVELOPER, BILLING, VIEWER = cast.ROLES
 MEMBERS = frozenset(cast.ROLES)
 KEYS_READ = frozenset({OWNER, ADMIN, DEVELOPER, VIEWER})
 KEYS_WRITE = frozenset({OWNER, ADMIN, DEVELOPER})
+STORAGE_READ, STORAGE_WRITE = KEYS_READ, KEYS_WRITE
 BILLING_READ = frozenset({OWNER, ADMIN, BILLING, VIEWER})
 BILLING_WRITE = frozenset({OWNER, BILLING})
 USAGE_READ = MEMBERS
@@ -71,6 +74,7 @@ class Things:
     #: A webhook, and a message on its way to it.
     webhook: str
     delivery: str
+    deployment: str
 
     @classmethod
     def invented(cls) -> Things:
@@ -121,8 +125,11 @@ KEY_PAGE, KEY_API = "manage-api-keys/<uuid:key_id>", "api/api-keys/<key_id>"
 ORG = "settings/organization"
 ORG_API = "api/orgs/<org_id>"
 MEMBER_PAGE, INVITATION_PAGE = f"{ORG}/members/<uuid:member_id>", f"{ORG}/invitations/<uuid:invitation_id>"
+FILE = "storage/<uuid:object_id>/delete"
 TOPUP_PAGE = "billing/topups/<uuid:topup_id>"
 SSO_WRITE = frozenset({OWNER, ADMIN})
+GPU_WRITE = frozenset({OWNER, ADMIN, DEVELOPER})
+DEPLOYMENT = "infra/deployments/<uuid:deployment_id>"
 
 
 def sso_page(rest: str, method: str = "GET", **more: Any) -> Door:
@@ -295,6 +302,10 @@ DOORS = [
     org_page(f"{ORG}/transfer", OWNERS, "POST", data={"member": "@member"}, opened=(302,)),
     org_page(f"{ORG}/delete", OWNERS, "POST", data={"name": "Acme"}, opened=(302,)),
     # Jobs
+    page("storage", STORAGE_READ),
+    page("storage/upload", STORAGE_WRITE, "POST", data={"kind": ""}, opened=(422,)),
+    thing(FILE, lambda t: f"/storage/{t.key}/delete", STORAGE_WRITE),
+    thing(FILE, lambda t: f"/storage/{t.key}/delete", STORAGE_WRITE, "POST", opened=(302,)),
     page("jobs", USAGE_READ),
     thing("jobs/<uuid:job_id>", lambda t: f"/jobs/{t.job}", USAGE_READ),
     thing("jobs/<uuid:job_id>/row", lambda t: f"/jobs/{t.job}/row", USAGE_READ),
@@ -423,6 +434,31 @@ DOORS = [
     ),
     thing(f"{ORG_API}/audit-log", lambda t: f"/api/orgs/{t.organization}/audit-log", AUDIT_READ),
     thing(f"{ORG_API}/audit-log/export", lambda t: f"/api/orgs/{t.organization}/audit-log/export", AUDIT_READ),
+    # GPU
+    page("infra", USAGE_READ),
+    page("infra/deployments", USAGE_READ),
+    page("infra/deployments/new", GPU_WRITE),
+    page(
+        "infra/deployments/new",
+        GPU_WRITE,
+        "POST",
+        data={"step": "0", "name": "Mine", "slug": "mine", "docker_image": "hypereal/sample"},
+    ),
+    thing(DEPLOYMENT, lambda t: f"/infra/deployments/{t.deployment}", USAGE_READ),
+    thing(f"{DEPLOYMENT}/state", lambda t: f"/infra/deployments/{t.deployment}/state", USAGE_READ),
+    thing(f"{DEPLOYMENT}/edit", lambda t: f"/infra/deployments/{t.deployment}/edit", GPU_WRITE),
+    thing(
+        f"{DEPLOYMENT}/edit",
+        lambda t: f"/infra/deployments/{t.deployment}/edit",
+        GPU_WRITE,
+        "POST",
+        data={"name": "Renamed"},
+        opened=(422,),
+    ),
+    thing(f"{DEPLOYMENT}/delete", lambda t: f"/infra/deployments/{t.deployment}/delete", GPU_WRITE),
+    thing(
+        f"{DEPLOYMENT}/delete", lambda t: f"/infra/deployments/{t.deployment}/delete", GPU_WRITE, "POST", opened=(302,)
+    ),
     *SSO_DOORS,
     *HOOK_DOORS,
     # One's own account: any signed-in person, about themselves
@@ -468,6 +504,7 @@ PUBLIC = {
     "api/": "nothing is there",
     "language": "the language of pages",
     "models": "the price list",
+    "gpu-recommend": "the price list of hosted models",
     "files/<str:token>/<str:filename>": "the signed address of a file; tests.storage hold what it opens",
     "healthz": "for load balancers",
     "status": "for people",
@@ -551,6 +588,7 @@ def company() -> cast.Cast:
 def things(company: cast.Cast) -> Things:
     workspace = company.organization
     key = factories.api_key(workspace, created_by=company[OWNER]).key
+    a_file(workspace.pk, key.pk)
     topup = TopUp.objects.create(
         wallet_id=workspace.pk, amount_cents=1_000, credits_microcredits=10**9, state=TopUp.State.EXPIRED
     )
@@ -583,8 +621,14 @@ def things(company: cast.Cast) -> Things:
             str(job.pk),
             str(webhook.pk),
             str(delivery.pk),
+            str(a_deployment(workspace.pk).pk),
         ]
     )
+
+
+def a_deployment(workspace_id: Any) -> Deployment:
+    values = {"docker_image": "hypereal/sample", "gpu_types": ["ADA_24"], "max_seconds": 60, "engine": "local"}
+    return Deployment.objects.create(workspace_id=workspace_id, slug="painter", name="Painter", **values)
 
 
 WEBHOOK = {"url": "https://1.1.1.1/", "events": ["job.failed"], "sealed_secret": secrets.encrypt(signing.new_secret())}
@@ -599,13 +643,21 @@ def a_delivery(webhook: Endpoint, pk: str = "") -> Delivery:
     )
 
 
+def a_file(workspace_id: Any, pk: Any) -> None:
+    """A stored file under the id of a key: no two tables share a name."""
+    given = {"kind": "file", "source": "upload", "filename": "x", "size_bytes": 1, "stored_at": clock.now()}
+    StoredObject.objects.get_or_create(pk=pk, defaults={"workspace_id": workspace_id, "place": f"00/{pk}", **given})
+
+
 def restore(things: Things) -> None:
     """Undo what one role's knock did to what the next one knocks at."""
     ApiKey.objects.filter(pk=things.key).update(deleted_at=None)
+    Deployment.objects.filter(pk=things.deployment).update(state=Deployment.State.READY)
     gone = User.objects.get(email="gone@people.example")
     ApiKey.objects.filter(pk=things.orphan).update(created_by=gone)
     long_ago = clock.now() - timedelta(days=1)
     Invitation.objects.filter(pk=things.invitation).update(revoked_at=None, sent_at=long_ago)
+    a_file(things.organization, things.key)
     OrgDomain.objects.get_or_create(
         pk=things.domain, defaults={"workspace_id": things.organization, "domain": "acme.example"}
     )
