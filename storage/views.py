@@ -141,5 +141,6 @@ def _done(request: MemberRequest, text: str, *, tone: str = "success") -> HttpRe
         return HttpResponseRedirect(reverse("storage"))
     answer = render(request, "storage/_answer.html", _page(request))
     answer["HX-Retarget"], answer["HX-Reswap"] = "#files", "outerHTML"
-    answer["HX-Trigger"] = json.dumps({"toast": {"text": text, "tone": tone}})
+    # Not before: the region of toasts may lie in the dialog that is replaced.
+    answer["HX-Trigger-After-Settle"] = json.dumps({"toast": {"text": text, "tone": tone}})
     return answer
