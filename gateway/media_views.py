@@ -21,13 +21,19 @@ from gateway.request import Answer, GatewayRequest
 from gateway.unit_run import Made
 from media import images, references
 from media.images import ImageAsk
-from upstreams import images_gemini, images_openai
+from upstreams import images_gemini, images_openai, images_tasks
 from upstreams.errors import TargetUnusable, TotalTimedOut
 from upstreams.images import Answered, Draw, Drawn, Order, Picture, Source
 from upstreams.wire import Timeouts, UpstreamRequest
 
 #: How pictures are asked for, by the provider's adapter word.
-ADAPTERS: Final[Mapping[str, Draw]] = {"openai": images_openai.draw, "gemini": images_gemini.draw}
+ADAPTERS: Final[Mapping[str, Draw]] = {
+    "openai": images_openai.draw,
+    "gemini": images_gemini.draw,
+    "task": images_tasks.draw,
+}
+#: What an adapter that waits by itself gets of an attempt's time; with the rest it tidies up.
+_SHARE_OF_TIME: Final = 0.95
 #: Copies to storage that one call makes at the same time.
 _COPIES: Final = 2
 
@@ -162,6 +168,10 @@ class _Hands:
         """The caller's own URLs and prompt may stand in a refusal's message."""
         urls = [source.url for source in self._call.asked.sources if source.url]
         return "\n".join([self._call.asked.prompt, *urls]).encode("utf-8", "replace")
+
+    @property
+    def seconds(self) -> float:
+        return self._timeouts.total_seconds * _SHARE_OF_TIME
 
     async def exchange(self, request: UpstreamRequest) -> Answered:
         return Answered(*await unit_run.exchange(self._call.request.runtime, request, self._timeouts))

@@ -5,10 +5,9 @@
 
 from __future__ import annotations
 
-import base64
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import msgspec
@@ -129,8 +128,9 @@ def _stored(key: KeyFacts, picture: Picture, name: str, vouched_for: str) -> Sto
 
 def _copied(key: KeyFacts, picture: Picture, name: str, vouched_for: str) -> StoredObject:
     return objects.fetch_and_store(
-        picture.url, key.workspace_id, kind="image", filename=name, most_bytes=MOST_PICTURE_BYTES,
-        seconds=_COPY_SECONDS, key_id=key.id, user_id=key.user_id, vouched_for=vouched_for,
+        picture.url, key.workspace_id, kind="image", filename=name, headers=dict(picture.headers),
+        most_bytes=MOST_PICTURE_BYTES, seconds=_COPY_SECONDS, key_id=key.id, user_id=key.user_id,
+        vouched_for=vouched_for,
     )  # fmt: skip
 
 
@@ -146,4 +146,4 @@ def as_base64(key: KeyFacts, picture: Picture, name: str, vouched_for: str) -> P
     except (ProductError, EgressError, OSError) as error:
         logger.warning("a picture could not be fetched: %s", type(error).__name__)
         return picture
-    return Picture(b64=base64.b64encode(data).decode(), revised_prompt=picture.revised_prompt)
+    return replace(Picture.of(data), revised_prompt=picture.revised_prompt)

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import msgspec
 
 from upstreams.errors import UpstreamError, UpstreamRefusal
-from upstreams.wire import Target, UpstreamRequest
+from upstreams.wire import Headers, Target, UpstreamRequest
 
 #: Sorts of pictures that may come as references, and their file name's end.
 EXTENSIONS: Final = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "image/gif": "gif"}
@@ -65,11 +65,17 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One picture: where it lies, or itself as base64."""
+    """One picture: where it lies, or itself as base64. ``headers`` are what its address wants to be read with."""
 
     url: str = field(default="", repr=False)
     b64: str = field(default="", repr=False)
     revised_prompt: str = field(default="", repr=False)
+    headers: Headers = field(default=(), repr=False)
+
+    @classmethod
+    def of(cls, data: bytes) -> Picture:
+        """A picture of these bytes."""
+        return cls(b64=base64.b64encode(data).decode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +99,11 @@ class Hands(Protocol):
 
     @property
     def known(self) -> bytes: ...
+
+    @property
+    def seconds(self) -> float:
+        """How long it may take in all."""
+        ...
 
     async def exchange(self, request: UpstreamRequest) -> Answered:
         """The answer, whatever its status. Raises UpstreamError where none came."""

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from typing import Any
 
+from django.db import transaction
+
+from catalog.models import Provider
 from catalog.pricing import Rates
 from tests.fakes import upstream as fake
 from tests.fakes.upstream import Behaviour, Conversation
@@ -27,7 +31,7 @@ USAGE = {
     "output_tokens": 1056,
     "total_tokens": 1068,
 }
-REFUSED = {
+REFUSED: dict[str, Any] = {
     "message": "Your request was rejected by the safety system.",
     "type": "image_generation_user_error",
     "param": None,
@@ -64,10 +68,17 @@ def gemini(*outcomes: Any) -> Behaviour:
     return behave
 
 
-def serve(gateway: Gateway, *behaviours: fake.Behaviour | fake.Route, **columns: Any) -> str:
-    """A model for pictures whose chain is these providers."""
+def serve(
+    gateway: Gateway, *behaviours: fake.Behaviour | fake.Route, options: Mapping[str, Any] | None = None, **columns: Any
+) -> str:
+    """A model for pictures whose chain is these providers, each with these options."""
     values: dict[str, Any] = {"media": MEDIA, "rates": RATES, "max_output_tokens": None} | columns
-    return gateway.model(*behaviours, kind="images", default_max_output_tokens=None, **values)
+    with transaction.atomic():  # no gateway may see it without its options
+        slug = gateway.new_model(*behaviours, kind="images", default_max_output_tokens=None, **values)
+        if options is not None:
+            Provider.objects.filter(slug__startswith=f"{slug}-p").update(options=options)
+    gateway.until_known(slug)
+    return slug
 
 
 def ask(caller: Caller, model: str, path: str = "/v1/images/generations", **fields: Any) -> Reply:

@@ -12,8 +12,9 @@ import pytest
 
 from catalog.pricing import Rates
 from storage.models import StoredObject
+from storage.objects import open_bytes
 from tests.fakes.upstream import Conversation
-from tests.images.provider import B64, MEDIA, PICTURE, USAGE, ask, draws, gemini, serve
+from tests.images.provider import B64, PICTURE, USAGE, ask, draws, gemini, serve
 from tests.support import http
 from tests.support.gateway import CREDIT, Caller, Gateway
 
@@ -44,8 +45,6 @@ def stored(url: str) -> bytes:
     """What lies at a signed address, which any face of the site would serve."""
     row = StoredObject.objects.get(pk=_object_id(url))
     assert row.content_type == "image/png"
-    from storage.objects import open_bytes
-
     with open_bytes(row) as file:
         return file.read()
 
@@ -154,12 +153,8 @@ def test_a_reference_makes_it_image_to_image(gateway: Gateway, caller: Caller, m
 
 
 def test_a_provider_that_takes_json_gets_references_as_urls(gateway: Gateway, caller: Caller) -> None:
-    from catalog.models import Provider
-
     route = gateway.upstream.serve(draws(1))
-    slug = gateway.new_model(route, kind="images", media=MEDIA, rates=GEMINI_RATES, max_output_tokens=None)
-    Provider.objects.filter(slug=f"{slug}-p0").update(options={"images": "json-singly"})
-    gateway.until_known(slug)
+    slug = serve(gateway, route, options={"images": "json-singly"})
     reply = ask(caller, slug, n=2, image_urls=[DATA_URL, "https://example.com/a.png"])
     assert (reply.status, len(reply.json["data"])) == (200, 2)
     assert [seen.body["n"] for seen in route.seen] == [1, 1]
@@ -201,8 +196,8 @@ def test_no_picture_without_a_reason_is_the_providers_failure(gateway: Gateway, 
 
 @pytest.mark.parametrize("member", ["stream", "partial_images"])
 def test_streams_are_refused_clearly(gateway: Gateway, caller: Caller, member: str) -> None:
-    value = True if member == "stream" else 2
-    reply = ask(caller, serve(gateway, draws()), **{member: value})
+    fields: dict[str, Any] = {member: True if member == "stream" else 2}
+    reply = ask(caller, serve(gateway, draws()), **fields)
     assert (reply.status, reply.error["param"], reply.error["code"]) == (400, member, "stream_not_offered")
 
 

@@ -140,7 +140,7 @@ def test_who_leaves_pays_for_what_was_made(gateway: Gateway) -> None:
 def test_the_same_key_of_idempotency_is_one_call(gateway: Gateway) -> None:
     route = gateway.upstream.serve(draws())
     model, caller = serve(gateway, route), gateway.caller()
-    name = {"headers": {"idempotency-key": f"once-{model}"}}
+    name: dict[str, Any] = {"headers": {"idempotency-key": f"once-{model}"}}
     first, again = ask(caller, model, n=2, **name), ask(caller, model, n=2, **name)
     assert (first.status, again.status, again.body) == (200, 200, first.body)
     assert again.headers["idempotency-replayed"] == "true"

@@ -11,7 +11,8 @@ import pytest
 from catalog import source
 from catalog.media import MediaRules, parse
 from catalog.pricing import Rates
-from tests.images.provider import B64, ask, draws
+from tests.fakes import upstream as fake
+from tests.images.provider import B64, PICTURE, ask, draws, serve
 from tests.support.gateway import CREDIT, Caller, Gateway
 
 MODELS = {model.slug: model for model in source.read().models.values() if "images" in model.endpoints}
@@ -174,9 +175,6 @@ def test_a_reference_that_can_not_be_read_is_refunded(gateway: Gateway, served: 
 
 def test_references_are_read_once_for_all_targets(gateway: Gateway) -> None:
     """Two targets that need the bytes of one data URL: the second gets them too."""
-    from tests.fakes import upstream as fake
-    from tests.images.provider import PICTURE, serve
-
     lock, seen = threading.Lock(), []
 
     def noted(behaviour: Any) -> Any:
