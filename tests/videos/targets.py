@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import tomllib
 from typing import Any, Final
 
 from catalog.source import DATA
 from tests.fakes.video_apis import VideoApi
+from upstreams.sandbox.images import png
 from upstreams.tasks import Ask
 from upstreams.wire import Target, TargetOptions
 
@@ -23,8 +25,8 @@ MODELS: Final = {
     "vidu": "viduq3-pro",
     "black-forest-labs": "flux-2-pro",
 }
-#: A red point as a PNG.
-POINT: Final = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGP4z8DwHwAFAAH/iZk9HQAAAABJRU5ErkJggg=="
+#: A small picture.
+POINT: Final = f"data:image/png;base64,{base64.b64encode(png('a point', 8, 8)).decode()}"
 
 
 def target_of(api: VideoApi, model: str = "", **options: Any) -> Target:
