@@ -25,6 +25,7 @@ from billing import emails, expiry, reconcile, reversals, stripe_events, topups
 from core import clock
 from idempotency.models import StoredAnswer
 from infra import reconciling as deployments_sweep
+from infra import warm
 from jobs import sweep as job_sweep
 from limits import watch
 from sso import maintenance as sso_maintenance
@@ -100,6 +101,7 @@ def entries() -> Sequence[Entry]:
         Entry("identity providers and domains", 600.0, sso_maintenance.sweep, Lane.OUTSIDE),
         Entry("mails of statements", 3_600.0, lambda: mailing.sweep(clock.now()), Lane.MAIL),
         Entry("deployments at GPU engines", 5.0, deployments_sweep.sweep, Lane.ENGINES),
+        Entry("workers that are kept warm", 30.0, warm.sweep),
         Entry("expired files", 300.0, lambda: storage_sweeping.sweep(clock.now()), Lane.OUTSIDE),
         Entry("files and their rows", 86_400.0, lambda: storage_sweeping.compare(clock.now()), Lane.LONG),
         Entry("mails about webhooks", 60.0, upkeep.notify, Lane.MAIL),

@@ -18,7 +18,7 @@ from core import clock, errors
 from core.background import enqueue_on_commit
 from core.secrets import Unreadable
 from events import audit
-from infra import engine
+from infra import engine, warm
 from infra.models import Deployment
 from jobs import lifecycle
 from jobs.models import Job
@@ -98,8 +98,9 @@ def change(row: Deployment, wanted: Mapping[str, Any], *, actor: audit.Actor) ->
         env = _merged(row, wanted.get("env") or {})
         if env is not None:
             row.set_env(env)
-        if not columns and env is None and row.state != State.FAILED:
+        if not (columns or env is not None or row.state == State.FAILED or row.warm_stopped_at):
             return row
+        warm.bill(row)  # what was, at the old terms
         for name, value in columns.items():
             setattr(row, name, value)
         row.wanted_version += 1
@@ -125,6 +126,8 @@ def delete(row: Deployment, *, actor: audit.Actor) -> None:
         row = Deployment.objects.select_for_update().get(pk=row.pk)
         if row.is_deleted:
             return
+        warm.bill(row)
+        row.warm_billed_until = None
         _go(row, State.DELETED)
         row.updated_at, row.failures = clock.now(), 0
         row.set_env({})

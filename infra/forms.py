@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
 from core.errors import InvalidRequest
-from core.templatetags.amounts import credits_text
+from core.templatetags.amounts import credits_exact_text
 from infra import engine, rates, rules
 from infra.deployments import Terms
 from infra.models import Deployment
@@ -71,7 +71,7 @@ class HardwareForm(forms.Form):
 
     gpu_types = forms.MultipleChoiceField(
         label=_("GPU types"),
-        help_text=_("With several, the first that is free is taken, and seconds cost what the dearest of them costs."),
+        help_text=_("With several, whichever is free is taken, and a second costs what the dearest of them costs."),
         widget=forms.CheckboxSelectMultiple,
     )
     min_workers = forms.IntegerField(
@@ -82,13 +82,13 @@ class HardwareForm(forms.Form):
     )
     max_workers = forms.IntegerField(label=_("Most workers"), min_value=1, max_value=rules.MOST_WORKERS)
     idle_timeout_seconds = forms.IntegerField(
-        label=_("Idle timeout"),
+        label=_("Idle timeout, seconds"),
         min_value=1,
         max_value=rules.MOST_IDLE_SECONDS,
         help_text=_("So long a worker waits for more work before it goes."),
     )
     max_seconds = forms.IntegerField(
-        label=_("Longest run"),
+        label=_("Longest run, seconds"),
         min_value=rules.LEAST_SECONDS,
         max_value=rules.MOST_SECONDS,
         help_text=_("A run reserves the price of so many seconds, and is stopped after them."),
@@ -216,5 +216,5 @@ def read_env(text: str) -> dict[str, str]:
 
 
 def _price_label(row: rates.GpuPrice) -> str:
-    amount = {"gpu": row.gpu_type, "credits": credits_text(row.work_microcredits)}
+    amount = {"gpu": row.gpu_type, "credits": credits_exact_text(row.work_microcredits)}
     return _now("%(gpu)s · %(credits)s credits a second") % amount

@@ -212,8 +212,9 @@ def _step_number(request: MemberRequest) -> int:
 
 def _like(request: MemberRequest) -> Deployment | None:
     identifier = ids.parse(request.GET.get("like", ""))
-    rows = Deployment.objects.filter(workspace=request.access.workspace, pk=identifier)
-    return rows.first() if identifier is not None else None
+    if identifier is None:
+        return None
+    return Deployment.objects.filter(workspace=request.access.workspace, pk=identifier).first()
 
 
 # ── What pages show ──────────────────────────────────────────────────────────────────────────────────────────────────
