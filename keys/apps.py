@@ -7,4 +7,4 @@ class KeysConfig(AppConfig):
     verbose_name = _("API keys")
 
     def ready(self) -> None:
-        from keys import leaving  # noqa: F401  (receivers connect on import; models must be loaded first)
+        from keys import internal, leaving  # noqa: F401  (receivers connect on import; models must be loaded first)

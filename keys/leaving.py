@@ -25,13 +25,13 @@ from orgs.models import Membership, Workspace
 def orphans(workspace: Workspace) -> QuerySet[ApiKey]:
     """The workspace's keys whose maker is no active member any more, the newest first."""
     makers = Membership.objects.filter(workspace=workspace, user=OuterRef("created_by"), user__is_active=True)
-    rows = ApiKey.objects.filter(workspace=workspace, deleted_at=None, created_by__isnull=False)
+    rows = ApiKey.objects.filter(workspace=workspace, deleted_at=None, created_by__isnull=False, internal=False)
     return rows.exclude(Exists(makers)).select_related("created_by", "workspace").order_by("-created_at", "-id")
 
 
 def made_by(workspace: Workspace, user: User) -> QuerySet[ApiKey]:
     """The workspace's keys that ``user`` made or took over."""
-    return ApiKey.objects.filter(workspace=workspace, created_by=user, deleted_at=None)
+    return ApiKey.objects.filter(workspace=workspace, created_by=user, deleted_at=None, internal=False)
 
 
 def is_orphan(key: ApiKey) -> bool:

@@ -18,7 +18,7 @@ from orgs.models import Membership
 
 def of_workspace(access: Access) -> QuerySet[ApiKey]:
     """The workspace's keys, the newest first, with their makers."""
-    rows = ApiKey.objects.filter(workspace=access.workspace, deleted_at=None)
+    rows = ApiKey.objects.filter(workspace=access.workspace, deleted_at=None, internal=False)
     return rows.select_related("created_by").order_by("-created_at", "-id")
 
 

@@ -43,6 +43,8 @@ class ApiKey(models.Model):
     deleted_at = models.DateTimeField(null=True, blank=True, editable=False)
     #: The form that asked for this key, so that the same form sent twice makes one key.
     form_token = models.UUIDField(null=True, editable=False)
+    #: Made for a page of our own (`keys.internal`): in no list, nobody's to change.
+    internal = models.BooleanField(default=False, db_default=False, editable=False)
 
     class Meta:
         verbose_name = _("API key")

@@ -140,7 +140,7 @@ def _refusals(today: date) -> _Found:
 
 def _new_keys() -> _Found:
     rows = (
-        ApiKey.objects.filter(created_at__gte=clock.now() - timedelta(days=1))
+        ApiKey.objects.filter(created_at__gte=clock.now() - timedelta(days=1), internal=False)
         .values("workspace_id")
         .annotate(made=Count("id"))
         .filter(made__gte=KEYS_IN_A_DAY)
