@@ -169,7 +169,9 @@ def _stop_after_the_end(job: Job, kind: Kind) -> None:
 def _asked(ask: Callable[[Job], T], job: Job) -> T | Failed:
     """What ``ask`` says. Raises _Again for what may pass, and the database's own errors."""
     try:
-        return ask(job)
+        outcome = ask(job)
+        faults.point("job.asked")
+        return outcome
     except UpstreamRefusal as error:
         return Failed(error_type=errors.InvalidRequest.type, message=error.message, code=error.code or "")
     except UpstreamError as error:

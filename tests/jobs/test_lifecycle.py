@@ -102,6 +102,7 @@ def test_errors_that_pass_are_tried_again_after_growing_waits(payer: Payer, kind
     kind.starts += [ServerFailed("down", status=503), UpstreamRateLimited("slow", status=429, retry_after=40.0), DONE]
     job = step(submit(payer).pk)
     assert (job.state, job.failures, job.attempts, job.lease) == ("queued", 1, 1, None)
+    assert job.asked_at is not None
     waits = [(job.run_after - job.asked_at).total_seconds()]
     before = Job.objects.filter(pk=job.pk).values_list(Now(), flat=True)[0]
     job = step(job.pk)
@@ -110,7 +111,7 @@ def test_errors_that_pass_are_tried_again_after_growing_waits(payer: Payer, kind
     assert not stepping.step(job.pk), "it is not due yet"
     job = step(job.pk)
     assert (job.state, job.attempts) == ("succeeded", 3)
-    assert [attempt["error"] for attempt in row_of(job).attempt_trace if "error" in attempt] == [
+    assert [attempt["error"] for attempt in row_of(job).attempt_trace or [] if "error" in attempt] == [
         "server_error", "rate_limit",
     ]  # fmt: skip
 

@@ -1,0 +1,132 @@
+"""The processes that make jobs, on a database and a Redis of their own: to be killed, emptied and taken away."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import redis
+from django.db import connection
+from django.db.models import Q
+
+from core.faults import VARIABLE as FAULT_POINT
+from hypereal_site import processes
+from hypereal_site.embedded import Redis
+from jobs.models import Job
+from keys import auth
+from keys.models import ApiKey
+from keys.secret import new_secret
+from tests.fakes import task_provider
+from tests.fakes.task_provider import TaskProvider
+from tests.support.databases import clone, drop, on_database
+from tests.support.gateway import Caller, wait_for
+from tests.support.money import new_payer
+from tests.support.paintings.kind import VARIABLE as PROVIDER
+
+ROOT = Path(__file__).resolve().parents[2]
+#: Times short enough to be waited for. Jobs of the dead are taken over after the lease.
+QUICK = {
+    "DJANGO_SETTINGS_MODULE": "tests.support.paintings.settings",
+    "JOB_LEASE_SECONDS": "2",
+    "JOB_SWEEP_SECONDS": "0.3",
+    "JOB_RETRY_SECONDS": "0.1",
+    "RATE_LIMIT_PER_MINUTE": "100000",
+}
+_COMMANDS = {
+    "cron": ["manage.py", "run_cron"],
+    "worker": ["manage.py", "rqworker", "media", "default", "--with-scheduler"],
+    "web": ["-m", "hypereal_site.serve", "--role", "gateway"],
+}
+
+
+@dataclass
+class Yard:
+    """One database, one Redis, one provider, and the processes on them."""
+
+    database: str
+    redis: Redis
+    provider: TaskProvider
+    logs: Path
+    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    ports: dict[int, int] = field(default_factory=dict)
+
+    def start(self, role: str, *, dies_at: str = "", **settings: str) -> subprocess.Popen[bytes]:
+        """A worker, a cron or a web process; ``dies_at`` is where it kills itself."""
+        command = [sys.executable, *_COMMANDS[role]]
+        port = processes.free_port() if role == "web" else 0
+        if port:
+            command += ["--port", str(port)]
+        log = self.logs / f"{role}-{len(self.started)}.log"
+        env = self.environment(**settings, **({FAULT_POINT: dies_at} if dies_at else {}))
+        process = processes.spawn(command, log=log, directory=ROOT, env=env)
+        self.started.append(process)
+        if port:
+            self.ports[process.pid] = port
+            wait_for(lambda: processes.answers(port) or process.poll() is not None, 60)
+        return process
+
+    def environment(self, **settings: str) -> dict[str, str]:
+        """The variables of a process of this yard."""
+        address = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{self.database}").geturl()
+        given = {"DATABASE_URL": address, "REDIS_URL": self.redis.url, PROVIDER: self.provider.base_url}
+        return {**os.environ, **QUICK, **given, **settings}
+
+    def caller(self, web: subprocess.Popen[bytes] | None = None, credits: int = 1_000) -> Caller:
+        """A payer with a key, at that web process."""
+        payer, secret = new_payer(credits * 1_000_000), new_secret()
+        ApiKey.objects.filter(pk=payer.key.pk).update(secret_hash=auth.hash_of(secret))
+        payer.key.refresh_from_db()
+        port = self.ports[web.pid] if web is not None else 0
+        return Caller(payer.user, payer.workspace, payer.key, secret, port)
+
+    def queue(self) -> redis.Redis:
+        """The Redis that wakes workers."""
+        return redis.Redis.from_url(self.redis.url)
+
+    def kill(self, process: subprocess.Popen[bytes]) -> None:
+        """kill -9, with all of its children."""
+        processes.kill_group(process)
+        process.wait(20)
+
+    def stop_all(self) -> None:
+        """End what still runs."""
+        for process in self.started:
+            if process.poll() is None:
+                self.kill(process)
+        self.started.clear()
+
+
+def open_jobs(caller: Caller) -> int:
+    """Jobs of the caller's with which something is still to be done."""
+    still = Q(finished_at__isnull=True) | Q(stop_due=True)
+    return Job.objects.filter(still, workspace_id=caller.workspace.pk).count()
+
+
+def died(process: subprocess.Popen[bytes], seconds: float = 60.0) -> None:
+    """Wait until the process was killed."""
+    assert process.wait(seconds) == -signal.SIGKILL
+
+
+@contextmanager
+def yard(logs: Path) -> Iterator[Yard]:
+    """A yard on a clone of the test database; Django's connection of this process is on it too."""
+    name = f"{connection.settings_dict['NAME']}_yard"
+    clone(connection.settings_dict["NAME"], name)
+    server = Redis(logs / "redis", durable=False)
+    server.start()
+    with task_provider.running() as provider, on_database(name):
+        made = Yard(name, server, provider, logs)
+        try:
+            yield made
+        finally:
+            made.stop_all()
+            server.stop()
+            connection.close()
+    drop(name)
