@@ -8,7 +8,7 @@ from functools import partial
 from catalog import gemini_listing, listing
 from core import ids
 from core.errors import InvalidRequest, NotFound, UpgradeRequired
-from gateway import engine, free, gemini_list
+from gateway import engine, free, gemini_list, openapi
 from gateway import quote as quotes
 from gateway.dialects import anthropic_messages, gemini, gemini_embed, openai_chat, openai_embeddings, openai_responses
 from gateway.endpoints import endpoint
@@ -161,6 +161,12 @@ async def gemini_model(request: GatewayRequest, name: str) -> Answer:
 async def quote(request: GatewayRequest) -> Answer:
     """``POST /quote``: what a call would reserve and likely cost."""
     return await quotes.ask(request)
+
+
+@endpoint("GET", needs_key=False)
+async def openapi_document(request: GatewayRequest) -> Answer:
+    """``GET /openapi.json``: this document."""
+    return Answer.of(openapi.document())
 
 
 def _limit(text: str | None) -> int:

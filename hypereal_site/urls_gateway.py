@@ -27,6 +27,7 @@ urlpatterns = [
     path("images/generate", media_views.generate),
     path("images/edits", media_views.edits),
     path("videos/generate", video_views.generate),
+    path("openapi.json", views.openapi_document),
     path("quote", views.quote),
     path("receipts/<str:request_id>", views.receipt),
     path("jobs", job_views.jobs),
