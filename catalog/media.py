@@ -19,7 +19,7 @@ MAX_IMAGES = 10
 _MEMBERS = {
     "sizes", "default_size", "aspect_ratios", "default_aspect_ratio", "resolutions", "default_resolution",
     "durations", "references", "last_image", "min_reference_seconds", "max_images", "max_text_bytes",
-    "max_audio_seconds", "gpu",
+    "max_audio_seconds", "gpu", "qualities", "default_quality",
 }  # fmt: skip
 _SIZE = re.compile(r"[1-9]\d{2,4}x[1-9]\d{2,4}")
 _RATIO = re.compile(r"[1-9]\d?:[1-9]\d?")
@@ -66,7 +66,9 @@ class GpuRules:
 class MediaRules:
     """What a picture, video or audio model takes. An empty tuple or a zero means: it has no such choice or bound.
 
-    ``max_text_bytes`` (UTF-8) and ``max_audio_seconds`` bound what one request at a flat price may cost upstream.
+    ``qualities`` are words with what they add to the name of a price tier: ``high`` makes ``1K`` into ``1K high``. A
+    model without them passes on whatever is asked. ``max_text_bytes`` (UTF-8) and ``max_audio_seconds`` bound what one
+    request at a flat price may cost upstream.
     """
 
     sizes: tuple[tuple[str, str], ...] = ()
@@ -83,6 +85,8 @@ class MediaRules:
     max_text_bytes: int = 0
     max_audio_seconds: int = 0
     gpu: GpuRules | None = None
+    qualities: tuple[tuple[str, str], ...] = ()
+    default_quality: str = ""
 
     def tier(self, size: str = "", resolution: str = "") -> str | None:
         """The price tier of what was asked for: of ``size`` if given, else of ``resolution``, else of the default.
@@ -95,10 +99,21 @@ class MediaRules:
             return dict(self.resolutions).get(resolution or self.default_resolution)
         return dict(self.sizes).get(self.default_size) if self.sizes else DEFAULT_TIER
 
+    def at_quality(self, tier: str, quality: str = "") -> str:
+        """The price tier of a picture of ``tier`` in that quality, or in the default one."""
+        addition = dict(self.qualities).get(quality or self.default_quality, "")
+        return f"{tier} {addition}" if addition else tier
+
+    @property
+    def scales(self) -> frozenset[str]:
+        """The price tiers of sizes and resolutions, whatever the quality."""
+        return frozenset(tier for _, tier in self.resolutions + self.sizes) or frozenset({DEFAULT_TIER})
+
     @property
     def tiers(self) -> frozenset[str]:
         """Every price tier that a request can fall into."""
-        return frozenset(tier for _, tier in self.resolutions + self.sizes) or frozenset({DEFAULT_TIER})
+        qualities = [quality for quality, _ in self.qualities] or [""]
+        return frozenset(self.at_quality(tier, quality) for tier in self.scales for quality in qualities)
 
 
 def parse(document: Mapping[str, Any]) -> MediaRules:
@@ -128,7 +143,17 @@ def parse(document: Mapping[str, Any]) -> MediaRules:
         max_text_bytes=_count(document.get("max_text_bytes", 0), "media.max_text_bytes"),
         max_audio_seconds=_count(document.get("max_audio_seconds", 0), "media.max_audio_seconds"),
         gpu=_gpu(document.get("gpu")),
+        qualities=_qualities(document),
+        default_quality=_default(document, "default_quality", list(document.get("qualities", {}))),
     )
+
+
+def _qualities(document: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """``{ medium = "", high = "high" }`` as pairs."""
+    table = document.get("qualities", {})
+    if not isinstance(table, Mapping) or not all(isinstance(addition, str) for addition in table.values()):
+        raise ValueError("media.qualities: must map each quality to what it adds to a price tier, or to nothing")
+    return tuple(sorted((str(quality), addition) for quality, addition in table.items()))
 
 
 def _gpu(document: object) -> GpuRules | None:

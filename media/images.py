@@ -40,6 +40,7 @@ class ImageAsk:
     size: str = ""
     aspect_ratio: str = ""
     resolution: str = ""
+    quality: str = ""
     sources: tuple[Source, ...] = ()
     mask: Source | None = None
     #: Members that only a provider understands.
@@ -53,6 +54,9 @@ def order_of(entry: ModelEntry, ask: ImageAsk) -> tuple[Order, Units]:
     size = rules.choice(entry, "size", ask.size, [name for name, _ in media.sizes])
     ratio = rules.choice(entry, "aspect_ratio", ask.aspect_ratio, media.aspect_ratios)
     resolution = rules.choice(entry, "resolution", ask.resolution, [name for name, _ in media.resolutions])
+    quality = (
+        rules.choice(entry, "quality", ask.quality, [name for name, _ in media.qualities]) if media.qualities else ""
+    )
     rules.check_references(entry, ask.sources, media.references)
     _check_mask(entry, ask)
     if size and ratio and not rules.same_shape(size, ratio):
@@ -71,12 +75,13 @@ def order_of(entry: ModelEntry, ask: ImageAsk) -> tuple[Order, Units]:
         size=size,
         aspect_ratio=ratio or _ratio_in(media.aspect_ratios, size) or media.default_aspect_ratio,
         resolution=resolution,
-        scale=resolution or (tier if len(media.tiers) > 1 else ""),
+        scale=resolution or (tier if len(media.scales) > 1 else ""),
+        quality=quality or media.default_quality or ask.quality,
         sources=ask.sources,
         mask=ask.mask,
         members=ask.members,
     )
-    return order, Units(order.n, tier)
+    return order, Units(order.n, media.at_quality(tier, quality))
 
 
 def _check_mask(entry: ModelEntry, ask: ImageAsk) -> None:

@@ -27,7 +27,7 @@ def choice(entry: ModelEntry, param: str, value: str, offered: Sequence[str]) ->
         f"{entry.slug} does not offer the {param} '{shown(value)}'. It offers: {', '.join(offered)}.",
         param=param,
         code=f"{param}_not_offered",
-        extra={f"available_{param}s": list(offered)},
+        extra={f"available_{param.removesuffix('y')}{'ies' if param.endswith('y') else 's'}": list(offered)},
     )
 
 

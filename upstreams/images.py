@@ -58,6 +58,7 @@ class Order:
     aspect_ratio: str = ""
     resolution: str = ""
     scale: str = ""
+    quality: str = ""
     sources: tuple[Source, ...] = ()
     mask: Source | None = None
     members: Mapping[str, msgspec.Raw] = field(default_factory=dict, repr=False)

@@ -122,7 +122,7 @@ def _failure(error: Any, secret: str, known: bytes) -> UpstreamError:
 def _settled(order: Order) -> dict[str, Any]:
     """The members that the model's rules have settled; what the model does not offer stays out."""
     settled = {"prompt": order.prompt, "n": order.n, "size": order.size}
-    settled |= {"aspect_ratio": order.aspect_ratio, "resolution": order.resolution}
+    settled |= {"aspect_ratio": order.aspect_ratio, "resolution": order.resolution, "quality": order.quality}
     return {name: value for name, value in settled.items() if value}
 
 

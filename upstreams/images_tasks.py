@@ -18,7 +18,7 @@ from upstreams.wire import Target, UpstreamRequest
 _MOST_LOOKS: Final = 4
 _LOOK_AGAIN_SECONDS: Final = 1.0
 #: Members of OpenAI's format that descriptions of tasks know by the same name.
-_PASSED_ON: Final = ("quality", "background", "output_format", "seed")
+_PASSED_ON: Final = ("background", "output_format", "seed")
 
 
 async def draw(hands: Hands, target: Target, order: Order) -> Drawn:
@@ -64,6 +64,7 @@ def _values(target: Target, order: Order, sources: list[Source]) -> dict[str, An
         "height": int(height) if height else None,
         "aspect_ratio": order.aspect_ratio,
         "resolution": order.resolution,
+        "quality": order.quality,
         "image": urls[0] if urls else None,
         "images": urls or None,
     }

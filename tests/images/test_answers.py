@@ -14,7 +14,7 @@ from catalog.pricing import Rates
 from storage.models import StoredObject
 from storage.objects import open_bytes
 from tests.fakes.upstream import Conversation
-from tests.images.provider import B64, PICTURE, USAGE, ask, draws, gemini, serve
+from tests.images.provider import B64, MEDIA, PICTURE, USAGE, ask, draws, gemini, serve
 from tests.support import http
 from tests.support.gateway import CREDIT, Caller, Gateway
 
@@ -112,6 +112,16 @@ def test_what_the_provider_sees(gateway: Gateway, caller: Caller) -> None:
     }  # fmt: skip
     assert reply.json["quality"] == "medium"
     assert caller.secret not in str(route.seen[0].headers)
+
+
+def test_a_quality_that_costs_more_has_its_own_price(gateway: Gateway, caller: Caller) -> None:
+    route = gateway.upstream.serve(draws())
+    media = {**MEDIA, "sizes": {"1024x1024": "1K"}, "qualities": {"low": "", "medium": "", "high": "high"}}
+    rates = Rates(unit="image", unit_prices=(("1K", 8 * CREDIT), ("1K high", 28 * CREDIT)))
+    model = serve(gateway, route, media={**media, "default_quality": "medium"}, rates=rates)
+    for asked, sent, paid in (({}, "medium", "8"), ({"quality": "hd"}, "high", "28"), ({"quality": "low"}, "low", "8")):
+        reply = ask(caller, model, **asked)
+        assert (reply.headers["x-hypereal-credits"], route.seen[-1].body["quality"]) == (paid, sent)
 
 
 def test_the_official_sdk_edits(gateway: Gateway, sdk: openai.OpenAI, caller: Caller) -> None:

@@ -30,6 +30,8 @@ def broken(rules: MediaRules) -> Iterator[tuple[str, dict[str, Any], str]]:
     yield "size no size", {"size": "large"}, "size"
     yield "ratio not offered", {"aspect_ratio": "5:7"}, "aspect_ratio"
     yield "resolution not offered", {"resolution": "16K"}, "resolution"
+    if rules.qualities:
+        yield "quality not offered", {"quality": "ultra"}, "quality"
     yield "format of the answer", {"response_format": "gif"}, "response_format"
     yield "format of the picture", {"output_format": "bmp"}, "output_format"
     yield "stream", {"stream": True}, "stream"
@@ -63,6 +65,11 @@ def accepted(rules: MediaRules) -> Iterator[tuple[dict[str, Any], str]]:
     for resolution, tier in rules.resolutions:
         yield {"resolution": resolution}, tier
         yield {"resolution": resolution.lower()}, tier
+    for quality, _ in rules.qualities:
+        yield {"quality": quality}, rules.at_quality(rules.tier() or "", quality)
+    if rules.qualities:
+        yield {"quality": "auto"}, rules.at_quality(rules.tier() or "")
+        yield {"quality": "standard"}, rules.at_quality(rules.tier() or "", "medium")
     if rules.references is not None:
         yield {"image_urls": [HTTPS] * rules.references.maximum}, rules.tier() or ""
         if "data" in rules.references.kinds:
