@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import redis
 from django.db import connection
 from django.db.models import Q
+from redis import Redis as Client
 
 from core.faults import VARIABLE as FAULT_POINT
 from hypereal_site import processes
@@ -86,9 +86,9 @@ class Yard:
         port = self.ports[web.pid] if web is not None else 0
         return Caller(payer.user, payer.workspace, payer.key, secret, port)
 
-    def queue(self) -> redis.Redis:
+    def queue(self) -> Client:
         """The Redis that wakes workers."""
-        return redis.Redis.from_url(self.redis.url)
+        return Client.from_url(self.redis.url)
 
     def kill(self, process: subprocess.Popen[bytes]) -> None:
         """kill -9, with all of its children."""
