@@ -26,6 +26,7 @@ from core import clock
 from idempotency.models import StoredAnswer
 from infra import reconciling as deployments_sweep
 from infra import warm
+from jobs import forgetting as job_forgetting
 from jobs import sweep as job_sweep
 from limits import watch
 from sso import maintenance as sso_maintenance
@@ -97,6 +98,7 @@ def entries() -> Sequence[Entry]:
         Entry("stored Stripe events", 5.0, lambda: stripe_events.sweep(clock.now()), Lane.STRIPE),
         Entry("comparison with Stripe", 86_400.0, lambda: reconcile.nightly(clock.now()), Lane.LONG),
         Entry("old answers to idempotency keys", 3_600.0, _forget_answers),
+        Entry("inputs of ended jobs", 3_600.0, lambda: job_forgetting.sweep(clock.now())),
         Entry("old sessions", 86_400.0, _forget_sessions),
         Entry("identity providers and domains", 600.0, sso_maintenance.sweep, Lane.OUTSIDE),
         Entry("mails of statements", 3_600.0, lambda: mailing.sweep(clock.now()), Lane.MAIL),

@@ -35,7 +35,7 @@ class Job(models.Model):
     reserved_microcredits = models.BigIntegerField()
     #: What it cost in the end; NULL while it is open.
     cost_microcredits = models.BigIntegerField(null=True)
-    #: What the kind needs to do its work; no secrets.
+    #: What the kind needs to do its work; no secrets. Emptied a day after the end (`jobs.forgetting`).
     input = models.JSONField(default=dict, encoder=DjangoJSONEncoder)
     #: The kind's memory between steps: the provider's own id, which target is asked.
     notes = models.JSONField(default=dict, encoder=DjangoJSONEncoder)
@@ -87,6 +87,7 @@ class Job(models.Model):
             models.Index(
                 fields=["run_after"], condition=Q(finished_at__isnull=True) | Q(stop_due=True), name="jobs_job_due"
             ),
+            models.Index(fields=["finished_at"], condition=~Q(input={}), name="jobs_job_input"),
         ]
         constraints = [
             models.CheckConstraint(

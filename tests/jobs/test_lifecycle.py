@@ -11,7 +11,7 @@ from django.db.models.functions import Now
 from catalog.pricing import Line
 from core import errors, ids
 from events.models import Outbox
-from jobs import leases, lifecycle, moves, stepping
+from jobs import forgetting, leases, lifecycle, moves, stepping
 from jobs.kinds import Done, Elsewhere, Failed, Stop, Stopped, Waiting
 from jobs.models import Job
 from tests.support.jobs import BALANCE, CREDIT, Scripted, declared, drive, step, submit
@@ -361,3 +361,13 @@ def test_what_can_not_be_paid_makes_no_job(payer: Payer, kind: Scripted) -> None
     with pytest.raises(errors.InsufficientCredits):
         submit(payer, reserved=BALANCE + 1)
     assert (Job.objects.filter(workspace_id=payer.workspace.pk).count(), payer.books().held) == (0, 0)
+
+
+def test_what_was_asked_for_is_forgotten_a_day_after_the_end(payer: Payer, kind: Scripted) -> None:
+    kind.starts.append(DONE)
+    ended, still = drive(submit(payer).pk), submit(payer)
+    assert ended.finished_at is not None
+    day = timedelta(days=1)
+    assert forgetting.sweep(ended.finished_at + day - timedelta(seconds=1)) == 0
+    forgetting.sweep(ended.finished_at + day + timedelta(seconds=1))
+    assert (Job.objects.get(pk=ended.pk).input, Job.objects.get(pk=still.pk).input) == ({}, {"prompt": "a cat"})

@@ -6,12 +6,14 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from uuid import UUID
 
 import pytest
 import pytest_django
 
 from jobs import lifecycle
 from jobs.models import Job
+from tests.support.gateway import wait_for
 from tests.support.job_yard import Yard, open_jobs, yard
 from tests.support.jobs import declared, submit
 from tests.support.paintings.kind import PRICE, Paintings
@@ -45,37 +47,47 @@ def here(
         yield made
 
 
+class Trouble:
+    """Cancels, kills and empties, spread over the time in which jobs come in."""
+
+    def __init__(self, here: Yard, chance: random.Random, jobs: int) -> None:
+        self.here, self.chance, self.jobs = here, chance, jobs
+        self.roles = ["cron", "worker"]
+        self.processes = [here.start(role) for role in self.roles]
+        self.kills = self.flushes = 0
+        self.made: list[UUID] = []
+
+    def after(self, number: int) -> None:
+        """What happens behind the submission of that number."""
+        if number % 12 == 0:  # one that may have ended, runs, or has not begun
+            lifecycle.cancel(self.chance.choice(self.made[-40:]))
+        if number % (self.jobs // 6) == self.jobs // 12:
+            self._kill(self.chance.randrange(2))
+        if number % (self.jobs // 4) == self.jobs // 8:
+            queue = self.here.queue()
+            queue.flushall()
+            queue.close()
+            self.flushes += 1
+
+    def _kill(self, which: int) -> None:
+        self.here.kill(self.processes[which])
+        self.processes[which] = self.here.start(self.roles[which])
+        self.kills += 1
+
+
 def run(here: Yard, jobs: int, *, seconds: float, seed: int, figures: Figures) -> None:
     chance = random.Random(seed)
     caller = here.caller(credits=100_000)
-    plans = chance.choices(list(PLANS), list(PLANS.values()), k=jobs)
-    processes = [here.start("cron"), here.start("worker")]
     began = time.monotonic()
-    made = {}
-    for plan in plans:
-        # These end by their time alone, so they get one that a busy machine can wait for.
+    trouble, made = Trouble(here, chance, jobs), {}
+    for number, plan in enumerate(chance.choices(list(PLANS), list(PLANS.values()), k=jobs), start=1):
+        # Some end by their time alone: these get one that can be waited for.
         job = submit(caller, kind="paintings", reserved=RESERVED, input={"plan": plan},
                      deadline_seconds=15 if plan in ("never", "late") else 600)  # fmt: skip
         made[job.pk] = plan
-    cancelled = chance.sample(sorted(made), jobs // 12)
-    kills = flushed = 0
-    end = time.monotonic() + seconds
-    while open_jobs(caller):
-        assert time.monotonic() < end, f"{open_jobs(caller)} jobs are still open"
-        time.sleep(chance.uniform(1.0, 3.0))
-        for job_id in cancelled[:10]:
-            lifecycle.cancel(job_id)
-        del cancelled[:10]
-        if kills < 3 + jobs // 500:
-            number = chance.randrange(len(processes))
-            here.kill(processes[number])
-            processes[number] = here.start(("cron", "worker")[number])
-            kills += 1
-        if flushed < 3:
-            queue = here.queue()
-            queue.flushall()
-            queue.close()
-            flushed += 1
+        trouble.made.append(job.pk)
+        trouble.after(number)
+    wait_for(lambda: open_jobs(caller) == 0, seconds)
     took = time.monotonic() - began
 
     rows = list(Job.objects.filter(workspace_id=caller.workspace.pk))
@@ -93,7 +105,7 @@ def run(here: Yard, jobs: int, *, seconds: float, seed: int, figures: Figures) -
     assert verify.verify().findings == ()
     tasks, asked_to_begin = len(here.provider.tasks), sum(here.provider.begun.values())
     figures(
-        f"{jobs} jobs in {took:.0f} s, {kills} processes killed, Redis emptied {flushed} times: "
+        f"{jobs} jobs in {took:.0f} s, {trouble.kills} processes killed, Redis emptied {trouble.flushes} times: "
         + ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
         + f"; {sum(row.steps for row in rows)} steps, {asked_to_begin} times asked to begin, {tasks} tasks; 0 lost"
     )
