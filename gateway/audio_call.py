@@ -28,7 +28,8 @@ from media.audio import Measured
 from storage import objects
 from upstreams import fish, openai_audio
 from upstreams.audio import WAV, Recording, Sound, Speech, Transcript
-from upstreams.errors import TargetUnusable, UpstreamError
+from upstreams.errors import TargetUnusable, UpstreamError, UpstreamRefusal
+from upstreams.sandbox import audio as sandbox
 from upstreams.wire import Target, Timeouts, UpstreamRequest
 
 logger = logging.getLogger(__name__)
@@ -60,6 +61,10 @@ class AudioAdapter(Protocol):
     ) -> UpstreamError: ...
 
 
+#: What this gateway calls members that providers call otherwise.
+_OWN_NAMES: Final = {
+    "input": "text", "voice": "voice_id", "file": "audio", "reference_id": "voice_id", "references": "audio",
+}  # fmt: skip
 #: By the adapter's word of a provider that speaks the kind ``audio``.
 ADAPTERS: Final[Mapping[str, AudioAdapter]] = {"fish": fish, "openai": openai_audio}
 
@@ -117,11 +122,17 @@ class AudioCall:
         return self._units(entry)
 
     async def before_hold(self, entry: ModelEntry) -> None:
-        """Fetch a recording that is named by address, and check it like one that was sent. Raises ProductError."""
+        """Fetch a recording that is named by address, and check it like one that was sent. Raises ProductError.
+
+        Where only the sandbox answers, an address of documentation stands for a recording that the sandbox makes.
+        """
         if self._heard is not None or self._task(entry) == _SPEECH:
             return
         url, name = self._body.audio_url, self._body.param("audio")
-        fetch = partial(fetching.recording, url, name)
+        if entry.sandboxed and fetching.is_of_documentation(url):
+            fetch = sandbox.sample
+        else:
+            fetch = partial(fetching.recording, url, name)
         self._heard = await self._runtime.loop.run_in_executor(_fetchers, lambda: rules.measured(fetch(), name))
         self._check_heard(entry)
 
@@ -144,8 +155,14 @@ class AudioCall:
             raise TargetUnusable("the target's settings make no request") from None
         status, headers, body = await unit_run.exchange(self._runtime, request, timeouts)
         if status != 200:
-            raise adapter.refuse(status, headers, body, secret=target.secret, known=known)
+            raise self._in_callers_words(adapter.refuse(status, headers, body, secret=target.secret, known=known))
         return Made(entry, self._ordered.quantity, read(body))
+
+    def _in_callers_words(self, error: UpstreamError) -> UpstreamError:
+        """A refusal that names a member as its caller calls it."""
+        if isinstance(error, UpstreamRefusal) and error.param:
+            error.param = self._body.param(_OWN_NAMES.get(error.param, error.param))
+        return error
 
     async def answer(self, made: Made, receipt: Receipt) -> tuple[bytes, str]:
         """The sound itself, where it can be fetched, or what was said, in the shape that was asked for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 from urllib.parse import urljoin
 
@@ -13,7 +14,14 @@ from media.audio import MOST_RECORDING_BYTES
 #: Where files lie, an address or two often lead on; each is checked like the first.
 _MOST_HOPS: Final = 4
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+#: Names that are kept for examples (RFC 2606): there never is a file.
+_DOCUMENTATION: Final = re.compile(r"https://(?:[\w-]+\.)*(?:example\.(?:com|net|org)|[\w-]+\.example)/", re.ASCII)
 _LIMITS: Final = Limits(connect_seconds=5.0, total_seconds=15.0, body_bytes=MOST_RECORDING_BYTES)
+
+
+def is_of_documentation(url: str) -> bool:
+    """Whether the address is one that examples are written with."""
+    return _DOCUMENTATION.match(url) is not None
 
 
 def recording(url: str, param: str) -> bytes:

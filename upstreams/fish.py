@@ -39,9 +39,6 @@ VOICES: Final[Mapping[str, str]] = {
     "sage": _CALM_WOMAN, "shimmer": _LIVELY_WOMAN, "verse": _LIVELY_MAN,
 }  # fmt: skip
 
-#: Members of requests here, as callers of the gateway name them.
-_PARAMS: Final = {"reference_id": "voice_id", "references": "audio"}
-
 
 def speech_request(target: Target, speech: Speech) -> UpstreamRequest:
     """The request for spoken text. Raises ValueError when the target's base URL is none."""
@@ -99,7 +96,8 @@ def transcript(body: bytes, *, secret: str = "") -> Transcript:
 def refuse(
     status: int, headers: Mapping[str, str], body: bytes, *, secret: str = "", known: bytes = b""
 ) -> UpstreamError:
-    """What an answer with a failing status means."""
+    """What an answer with a failing status means. A 422 finds fault with the request, which callers know as 400."""
+    status = 400 if status == 422 else status
     return classify.refuse(status, headers, _told_plainly(body), secret=secret, known=known)
 
 
@@ -110,14 +108,12 @@ def _told_plainly(body: bytes) -> bytes:
     except ValueError:
         return body
     if isinstance(value, dict) and isinstance(value.get("message"), str) and "reference" in value["message"].lower():
-        return msgspec.json.encode({"error": {"message": value["message"], "param": "voice_id"}})
+        return msgspec.json.encode({"error": {"message": value["message"], "param": "reference_id"}})
     if not isinstance(value, list) or not value or not isinstance(value[0], dict) or "msg" not in value[0]:
         return body
     place = [str(step) for step in value[0].get("loc") or () if isinstance(step, str) and step != "body"]
     member = place[0] if place else None
-    return msgspec.json.encode(
-        {"error": {"message": str(value[0]["msg"]), "param": _PARAMS.get(member, member) if member else None}}
-    )
+    return msgspec.json.encode({"error": {"message": str(value[0]["msg"]), "param": member}})
 
 
 def _request(target: Target, path: str, content_type: str, body: bytes) -> UpstreamRequest:
