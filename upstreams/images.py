@@ -6,17 +6,21 @@ is asked after). It is handed what sends, loads and waits, so it does no I/O of 
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
-from upstreams.errors import UpstreamError, UpstreamRefusal
+from upstreams.errors import UpstreamRefusal
 from upstreams.wire import Headers, Target, UpstreamRequest
 
+T = TypeVar("T")
+
+_IN_THREAD_BYTES: Final = 512 * 1024
 #: Sorts of pictures that may come as references, and their file name's end.
 EXTENSIONS: Final = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "image/gif": "gif"}
 #: What a provider calls a request that it will not draw.
@@ -35,6 +39,11 @@ class Source:
     url: str = field(default="", repr=False)
     data: bytes = field(default=b"", repr=False)
     content_type: str = ""
+
+    @property
+    def size_bytes(self) -> int:
+        """What it adds to a request, about."""
+        return len(self.data) + len(self.url)
 
     @property
     def as_url(self) -> str:
@@ -145,6 +154,13 @@ def decoded(text: str) -> bytes | None:
         return None
 
 
+async def heavy(size_bytes: int, work: Callable[..., T], *arguments: Any) -> T:
+    """``work`` over that many bytes: in a thread where they are many, so that nobody else's call waits for them."""
+    if size_bytes > _IN_THREAD_BYTES:
+        return await asyncio.to_thread(work, *arguments)
+    return work(*arguments)
+
+
 def gathered(parts: list[Drawn | BaseException]) -> Drawn:
     """Pictures that were asked for one by one. Raises only where none came: a refusal first, it tells the most."""
     drawn = [part for part in parts if isinstance(part, Drawn)]
@@ -163,6 +179,6 @@ def refusal(message: str) -> UpstreamRefusal:
 
 
 __all__ = [
-    "Answered", "Draw", "Drawn", "Hands", "Order", "Picture", "Source", "UpstreamError", "decoded", "gathered",
-    "image_type", "refusal",
+    "Answered", "Draw", "Drawn", "Hands", "Order", "Picture", "Source", "decoded", "gathered", "heavy", "image_type",
+    "refusal",
 ]  # fmt: skip

@@ -16,7 +16,7 @@ import msgspec
 from upstreams import classify, gemini, loose_json
 from upstreams.errors import BadAnswer
 from upstreams.gemini_parts import block_reason, candidates_of, parts_of
-from upstreams.images import Drawn, Hands, Order, Picture, Source, gathered, refusal
+from upstreams.images import Drawn, Hands, Order, Picture, Source, gathered, heavy, refusal
 from upstreams.wire import Target, UpstreamRequest
 
 #: Reasons that are about what was asked for: another target of the same vendor would say the same.
@@ -31,10 +31,12 @@ _SIZES: Final = {"0.5K": "512"}
 async def draw(hands: Hands, target: Target, order: Order) -> Drawn:
     """The pictures of one order, each by a request of its own. Raises UpstreamError where not one came."""
     sources = [await hands.load(source) for source in order.sources]
-    request = build_request(target, order, sources)
+    size_bytes = sum(source.size_bytes for source in sources)
+    request = await heavy(size_bytes, build_request, target, order, sources)
 
     async def once() -> Drawn:
-        return read(await hands.send(request), target.secret, hands.known)
+        body = await hands.send(request)
+        return await heavy(len(body), read, body, target.secret, hands.known)
 
     return gathered(await asyncio.gather(*(once() for _ in range(order.n)), return_exceptions=True))
 

@@ -18,7 +18,7 @@ import msgspec
 
 from upstreams import classify, loose_json, openai
 from upstreams.errors import BadAnswer, UpstreamError
-from upstreams.images import EXTENSIONS, Drawn, Hands, Order, Picture, Source, gathered, refusal
+from upstreams.images import EXTENSIONS, Drawn, Hands, Order, Picture, Source, gathered, heavy, refusal
 from upstreams.redact import clean
 from upstreams.wire import Target, UpstreamRequest
 
@@ -41,11 +41,17 @@ async def draw(hands: Hands, target: Target, order: Order) -> Drawn:
         return await _once(hands, target, order)
     sources = [await hands.load(source) for source in order.sources]
     mask = await hands.load(order.mask) if order.mask is not None else None
-    return read(await hands.send(edit_request(target, order, sources, mask)), target.secret, hands.known)
+    return await _read(hands, target, edit_request(target, order, sources, mask))
 
 
 async def _once(hands: Hands, target: Target, order: Order) -> Drawn:
-    return read(await hands.send(generation_request(target, order)), target.secret, hands.known)
+    size_bytes = sum(source.size_bytes for source in order.sources)
+    return await _read(hands, target, await heavy(size_bytes, generation_request, target, order))
+
+
+async def _read(hands: Hands, target: Target, request: UpstreamRequest) -> Drawn:
+    body = await hands.send(request)
+    return await heavy(len(body), read, body, target.secret, hands.known)
 
 
 def generation_request(target: Target, order: Order) -> UpstreamRequest:
