@@ -129,10 +129,9 @@ class AudioCall:
         if self._heard is not None or self._task(entry) == _SPEECH:
             return
         url, name = self._body.audio_url, self._body.param("audio")
+        fetch: Callable[[], bytes] = partial(fetching.recording, url, name)
         if entry.sandboxed and fetching.is_of_documentation(url):
             fetch = sandbox.sample
-        else:
-            fetch = partial(fetching.recording, url, name)
         self._heard = await self._runtime.loop.run_in_executor(_fetchers, lambda: rules.measured(fetch(), name))
         self._check_heard(entry)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -49,7 +50,7 @@ INSIDE = (
 @pytest.mark.parametrize("url", INSIDE)
 @pytest.mark.parametrize("can", [CLONES, WRITES], ids=["clone", "asr"])
 def test_no_address_leads_inside(
-    gateway: Gateway, caller: Caller, ready: dict[str, tuple[str, fake.Route]], url: str, can: dict[str, object]
+    gateway: Gateway, caller: Caller, ready: dict[str, tuple[str, fake.Route]], url: str, can: dict[str, Any]
 ) -> None:
     model, route = ready["clone" if can is CLONES else "asr"]
     reply = caller.send("POST", GENERATIONS, {"model": model, "text": "Hello", "audio": url})
@@ -63,6 +64,7 @@ def test_no_address_leads_inside(
 def ready(gateway: Gateway) -> dict[str, tuple[str, fake.Route]]:
     """Two models for the whole table."""
     if not _ready:
+        can: dict[str, Any]
         for name, can in (("clone", CLONES), ("asr", WRITES)):
             route = gateway.upstream.serve(fish.answers())
             _ready[name] = gateway.model(route, rates=BY_SECOND, kind="audio", adapter="fish", **can), route
