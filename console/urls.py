@@ -13,6 +13,7 @@ from console import (
     key_views,
     limit_views,
     organization_views,
+    playground_views,
     target_views,
 )
 
@@ -54,6 +55,8 @@ urlpatterns = [
     path("manage-api-keys/<uuid:key_id>/state", key_views.set_state, name="keys_state"),
     path("manage-api-keys/<uuid:key_id>/take-over", key_views.take_over, name="keys_take_over"),
     path("manage-api-keys/<uuid:key_id>/delete", key_views.delete_key, name="keys_delete"),
+    path("playground", playground_views.page, name="playground"),
+    path("playground/key", playground_views.key, name="playground_key"),
     path("healthz", health.healthz, name="healthz"),
     path("status", health.status, name="status"),
     path("status/targets", target_views.targets, name="target_health"),

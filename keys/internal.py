@@ -48,9 +48,7 @@ def mint(request: HttpRequest, workspace: Workspace, user: User, *, name: str, l
             internal=True,
         )
         target, told = audit.Target("api_key", key.pk, name), {"internal": True}
-        audit.record(
-            "api_key.create", actor=actor, target=target, workspace_id=workspace.pk, details={"internal": True}
-        )
+        audit.record("api_key.create", actor=actor, target=target, workspace_id=workspace.pk, details=told)
         kept = [*request.session.get(SESSION_KEY, []), str(key.pk)]
         _end(kept[:-_MOST], actor)
         request.session[SESSION_KEY] = kept[-_MOST:]

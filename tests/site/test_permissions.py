@@ -302,6 +302,8 @@ DOORS = [
     org_page(f"{ORG}/transfer", OWNERS, "POST", data={"member": "@member"}, opened=(302,)),
     org_page(f"{ORG}/delete", OWNERS, "POST", data={"name": "Acme"}, opened=(302,)),
     # Jobs
+    page("playground", KEYS_WRITE),
+    page("playground/key", KEYS_WRITE, "POST", opened=(201,)),
     page("storage", STORAGE_READ),
     page("storage/upload", STORAGE_WRITE, "POST", data={"kind": ""}, opened=(422,)),
     thing(FILE, lambda t: f"/storage/{t.key}/delete", STORAGE_WRITE),
