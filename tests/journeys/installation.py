@@ -22,6 +22,7 @@ from tests.support.services import ROOT
 START_SECONDS = 60.0
 #: How the file backend parts the mails of one file.
 _BETWEEN_MAILS = b"\n" + b"-" * 79 + b"\n"
+QUEUES = ("critical", "default", "media", "bulk")
 #: The sandbox answers this many times faster than life.
 _SANDBOX_SPEED = "5"
 
@@ -37,6 +38,7 @@ class Installation:
         self.env: dict[str, str] = {}
         self._redis = Redis(folder / "redis", durable=False)
         self._running: list[subprocess.Popen[bytes]] = []
+        self._works = False
 
     def start(self, port: int = 0) -> None:
         """Start everything, the web face on ``port`` (0: any), and wait until it answers.
@@ -44,7 +46,7 @@ class Installation:
         Raises RuntimeError with the ends of the logs.
         """
         self.mail.mkdir()
-        ports = {name: processes.free_port() for name in ("web", "sandbox", "stripe")}
+        ports = {name: processes.free_port() for name in ("web", "sandbox", "stripe", "gpu")}
         ports["web"] = port or ports["web"]
         self.env = local_env.environment(
             _outside(),
@@ -54,11 +56,13 @@ class Installation:
             port=ports["web"],
             sandbox_port=ports["sandbox"],
             stripe_port=ports["stripe"],
+            gpu_port=ports["gpu"],
         )
         self.url = self.env["SITE_URL"]
         self._spawn("upstreams.sandbox", "--port", str(ports["sandbox"]), "--speed", _SANDBOX_SPEED)
         state = str(self.folder / "demo-stripe.json")
         self._spawn("billing.demo_stripe.server", "--port", str(ports["stripe"]), "--state", state)
+        self._spawn("infra.local_engine", "--port", str(ports["gpu"]), "--folder", str(self.folder / "gpu"))
         self._spawn("hypereal_site.serve", "--role", "all", "--port", str(ports["web"]))
         self._wait(ports)
 
@@ -78,6 +82,13 @@ class Installation:
             timeout=60,
         )
 
+    def start_workers(self) -> None:
+        """A worker of every queue and the time table, from now to the end. Once is enough."""
+        if not self._works:
+            self._works = True
+            self._run("worker", "manage.py", "rqworker", *QUEUES, "--with-scheduler")
+            self._run("cron", "manage.py", "run_cron")
+
     def mails_to(self, address: str) -> list[EmailMessage]:
         """The mails that were sent to ``address``, oldest first."""
         found: list[EmailMessage] = []
@@ -92,9 +103,11 @@ class Installation:
         return (self.folder / f"{name}.log").read_text(errors="replace")[since:]
 
     def _spawn(self, module: str, *arguments: str) -> None:
-        log = self.folder / f"{module}.log"
-        command = [sys.executable, "-m", module, *arguments]
-        self._running.append(processes.spawn(command, log=log, directory=ROOT, env=self.env))
+        self._run(module, "-m", module, *arguments)
+
+    def _run(self, name: str, *arguments: str) -> None:
+        command = [sys.executable, *arguments]
+        self._running.append(processes.spawn(command, log=self.folder / f"{name}.log", directory=ROOT, env=self.env))
 
     def _wait(self, ports: Mapping[str, int]) -> None:
         def ended() -> bool:
