@@ -1,12 +1,14 @@
 """A machine that pays, spends, refunds and disputes as it comes to its mind, and tells of it late, twice or never.
 
+It works from threads of its own process and from two processes beside it, on one database and one stand-in for Stripe.
+
 What Stripe holds in the end is the model: the balance must be what was paid there and not sent back, and gifts, less
 what was spent and what expired. After each step the proofs of the books must find nothing.
 """
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any, ClassVar
 
@@ -22,6 +24,7 @@ from events import audit
 from tests.billing.support import CENT, actor_of, start
 from tests.fakes.stripe import FakeStripe, signed
 from tests.support.money import Payer, new_payer
+from tests.torture.workers import Worker
 from usage import verify
 from usage.metering import apply_now
 
@@ -29,6 +32,7 @@ NUMBERS = st.integers(0, 10_000)
 CENTS = st.integers(200, 3_000)
 OUTCOMES = st.sampled_from(["success", "success", "decline", "success_then_declines", "late_success"])
 THREADS = 4
+PROCESSES = 2
 GONE = ("needs_response", "under_review", "lost")
 
 
@@ -37,6 +41,7 @@ class PaymentsMachine(RuleBasedStateMachine):
 
     pool: ClassVar[ThreadPoolExecutor]
     stripe: ClassVar[FakeStripe]
+    workers: ClassVar[tuple[Worker, ...]]
     steps: ClassVar[int] = 0
 
     @initialize()
@@ -62,6 +67,24 @@ class PaymentsMachine(RuleBasedStateMachine):
         apply_now(call)
         apply_now(payer.settle(call, cents * CENT))
         self.spent[payer.workspace.pk] += cents * CENT
+
+    @rule(number=NUMBERS, wishes=st.lists(st.tuples(NUMBERS, st.integers(1, 1_500)), min_size=2, max_size=6))
+    def at_once(self, number: int, wishes: list[tuple[int, int]]) -> None:
+        """From all processes at one moment: calls and refunds of one payer, and what runs by itself."""
+        payer = self.payers[number % 2]
+        asked: list[Future[bool]] = []
+        mine = [one for one in self._paid() if one.wallet_id == payer.workspace.pk]
+        for turn, (pick, cents) in enumerate(wishes):
+            worker = self.workers[turn % len(self.workers)]
+            if pick % 3 == 0 and mine:
+                asked.append(self.pool.submit(worker.ask, "refund", topup=mine[pick % len(mine)].pk, cents=cents))
+                continue
+            given = {"workspace": payer.workspace.pk, "key": payer.key.pk, "microcredits": cents * CENT}
+            asked.append(self.pool.submit(worker.ask, "spend", **given))
+            self.spent[payer.workspace.pk] += cents * CENT
+        self._at_once(lambda: auto.sweep(self.now), "events")
+        for done in asked:
+            done.result(timeout=120)
 
     @rule(number=NUMBERS, cents=CENTS, days=st.integers(0, 3))
     def gift(self, number: int, cents: int, days: int) -> None:
@@ -130,13 +153,13 @@ class PaymentsMachine(RuleBasedStateMachine):
         for pick in picks:
             stripe_events.receive(*signed(events[pick % len(events)]))
         self.now += timedelta(minutes=5)
-        self._at_once(lambda: stripe_events.sweep(self.now))
+        self._at_once(lambda: stripe_events.sweep(self.now), "events")
 
     @rule(days=st.integers(0, 2))
     def sweep(self, days: int) -> None:
-        """Time goes by; everything that runs by itself runs, twice at once."""
+        """Time goes by; everything that runs by itself runs, in several processes at once."""
         self.now += timedelta(days=days, minutes=10)
-        self._at_once(self._everything)
+        self._at_once(self._everything, "everything")
 
     def teardown(self) -> None:
         if not hasattr(self, "payers"):
@@ -170,14 +193,19 @@ class PaymentsMachine(RuleBasedStateMachine):
         auto.sweep(self.now)
         expiry.sweep(self.now)
 
-    def _at_once(self, work: Any) -> None:
+    def _at_once(self, work: Any, order: str) -> None:
+        """``work`` on all threads here, ``order`` in each other process."""
+
         def one() -> None:
             try:
                 work()
             finally:
                 connection.close()
 
-        for done in [self.pool.submit(one) for _ in range(THREADS)]:
+        now = self.now.isoformat()
+        beside = [self.pool.submit(worker.ask, order, now=now) for worker in self.workers]
+        here = [self.pool.submit(one) for _ in range(THREADS)]
+        for done in (*beside, *here):
             done.result(timeout=120)
 
     @staticmethod

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import pytest_django
@@ -15,7 +16,8 @@ from hypothesis.stateful import run_state_machine_as_test
 from billing import topups
 from tests.fakes.stripe import KEY, SECRET, FakeStripe
 from tests.support.databases import cloned, on_database
-from tests.torture.payments import THREADS, PaymentsMachine
+from tests.torture.payments import PROCESSES, THREADS, PaymentsMachine
+from tests.torture.workers import Worker
 
 LASTING = float(os.environ.get("TORTURE_SECONDS", "120"))
 MOMENT = 10.0
@@ -28,8 +30,9 @@ def payments(
     django_db_blocker: pytest_django.DjangoDbBlocker,
     settings: pytest_django.Settings,
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> Iterator[None]:
-    """A database of its own, a stand-in for Stripe, and threads."""
+    """A database of its own, a stand-in for Stripe, threads, and processes beside."""
     monkeypatch.setattr(topups, "STARTS_AN_HOUR", 10_000)
     fake = PaymentsMachine.stripe = FakeStripe()
     settings.STRIPE_API_BASE, settings.STRIPE_SECRET_KEY = fake.url, KEY
@@ -38,9 +41,18 @@ def payments(
         django_db_blocker.unblock(),
         cloned("payments") as name,
         on_database(name),
-        ThreadPoolExecutor(THREADS) as PaymentsMachine.pool,
+        ThreadPoolExecutor(THREADS + 3 * PROCESSES) as PaymentsMachine.pool,
     ):
+        theirs = {
+            "STRIPE_API_BASE": fake.url, "STRIPE_SECRET_KEY": KEY, "STRIPE_WEBHOOK_SECRETS": SECRET,
+            "DEMO_PAYMENTS": "1", "EMAIL_URL": "dummymail://",
+        }  # fmt: skip
+        PaymentsMachine.workers = tuple(
+            Worker(name, tmp_path / f"worker{number}.log", **theirs) for number in range(PROCESSES)
+        )
         yield
+        for worker in PaymentsMachine.workers:
+            worker.stop()
     fake.stop()
 
 
@@ -66,7 +78,8 @@ def run_for(seconds: float, figures: Callable[[str], None]) -> None:
         number += 1
     figures(
         f"the machine over payments: seeds {FIRST_SEED} to {number - 1}, {PaymentsMachine.steps} steps by up to "
-        f"{THREADS} threads, books proved after each step, balances held against Stripe's side at the end"
+        f"{THREADS} threads and {PROCESSES} more processes, books proved after each step, balances held against "
+        "Stripe's side at the end"
     )
 
 
