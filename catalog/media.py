@@ -41,10 +41,14 @@ class Durations:
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """Pictures or clips that may come with a prompt: how many, and as ``https`` URLs or base64 ``data`` URLs."""
+    """Pictures or clips that may come with a prompt: how many, and as ``https`` URLs or base64 ``data`` URLs.
+
+    ``minimum`` is more than zero for a model that makes nothing of a text alone.
+    """
 
     kinds: tuple[str, ...]
     maximum: int
+    minimum: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,12 +235,19 @@ def _durations(document: object) -> Durations | None:
 def _references(document: object) -> References | None:
     if document is None:
         return None
-    if not isinstance(document, Mapping) or set(document) != {"kinds", "max"}:
-        raise ValueError("media.references: must have kinds and max")
+    if not isinstance(document, Mapping) or set(document) - {"min"} != {"kinds", "max"}:
+        raise ValueError("media.references: must have kinds and max, and may have min")
     kinds = tuple(document["kinds"])
     if not kinds or any(kind not in REFERENCE_KINDS for kind in kinds):
         raise ValueError(f"media.references.kinds: must be of {', '.join(REFERENCE_KINDS)}")
-    return References(kinds=kinds, maximum=_count(document["max"], "media.references.max"))
+    references = References(
+        kinds=kinds,
+        maximum=_count(document["max"], "media.references.max"),
+        minimum=_count(document.get("min", 0), "media.references.min"),
+    )
+    if references.minimum > references.maximum:
+        raise ValueError("media.references.min: is more than max")
+    return references
 
 
 def _count(value: object, place: str) -> int:

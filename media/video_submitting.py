@@ -10,7 +10,7 @@ from catalog import pricing
 from catalog.entries import ModelEntry, PriceEntry
 from catalog.pricing import Units
 from core import outbound
-from core.egress import EgressError, EgressRefused, Purpose, check_url
+from core.egress import EgressError, EgressTimedOut, Purpose, check_url
 from core.errors import InvalidRequest
 from jobs import submitting
 from jobs.models import Job
@@ -70,11 +70,11 @@ def _price(entry: ModelEntry) -> PriceEntry:
 
 
 def _check_webhook(url: str) -> None:
-    """A name that nobody knows passes: nothing can be reached by it."""
+    """A name that is only slow to be looked up passes; whoever calls it later checks once more."""
     try:
         check_url(url, Purpose.WEBHOOK, allow=outbound.allowed())
-    except EgressRefused as error:
+    except EgressTimedOut:
+        return
+    except EgressError as error:
         message = f"webhookUrl can't be called: {error}"
         raise InvalidRequest(message, param="webhookUrl", code="invalid_webhook_url") from None
-    except EgressError:
-        return

@@ -146,13 +146,20 @@ def _checked_duration(entry: ModelEntry, seconds: int | None) -> int | None:
 
 def _check_pictures(entry: ModelEntry, ask: VideoAsk) -> None:
     """Which pictures may come, and how many. A last picture needs a first one, and no others beside it."""
-    rules.check_references(entry, ask.images, entry.media.references)
+    allowed = entry.media.references
+    rules.check_references(entry, ask.images, allowed)
+    if allowed is not None and len(ask.images) < allowed.minimum:
+        raise InvalidRequest(
+            f"{entry.slug} makes a clip of pictures: send at least {allowed.minimum} in image_urls.",
+            param="image_urls",
+            code="reference_missing",
+        )
     last = ask.last_image
     if last is None:
         return
     if not entry.media.last_image:
         raise InvalidRequest(f"{entry.slug} takes no last picture.", param=last.member, code="last_image_not_offered")
-    rules.check_references(entry, [last], entry.media.references)
+    rules.check_references(entry, [last], allowed)
     if not ask.images:
         raise InvalidRequest("A last picture needs a first one, in image.", param="image", code="first_image_missing")
     if len(ask.images) > 1:
