@@ -12,7 +12,7 @@ from catalog import endpoints as kinds
 from catalog.entries import ModelEntry, TargetEntry
 from catalog.pricing import Units
 from core.errors import InvalidRequest, ProductError
-from gateway import multipart, unit_run
+from gateway import multipart, reference_fetch, unit_run
 from gateway.dialects import base
 from gateway.dialects import images as dialect
 from gateway.dialects.base import Receipt
@@ -102,7 +102,7 @@ class ImageCall:
     async def before_hold(self, entry: ModelEntry) -> None:
         """References must lead to the public internet, whoever fetches them."""
         if any(source.kind == "https" for source in self._sources()):
-            await asyncio.to_thread(references.check, self._sources())
+            await reference_fetch.fetch(self.request.key.workspace_id, partial(references.check, self._sources()))
 
     async def ask(self, entry: TargetEntry, timeouts: Timeouts) -> Made:
         """Have one target draw. Raises UpstreamError, InvalidRequest for a reference that can't be read."""
@@ -147,7 +147,8 @@ class ImageCall:
         if source.data:
             return source
         if source not in self._loaded:
-            self._loaded[source] = self.request.runtime.loop.create_task(asyncio.to_thread(references.load, source))
+            fetching = reference_fetch.fetch(self.request.key.workspace_id, partial(references.load, source))
+            self._loaded[source] = self.request.runtime.loop.create_task(fetching)
         return await asyncio.shield(self._loaded[source])
 
     def _sources(self) -> list[Source]:

@@ -30,7 +30,7 @@ _SIZES: Final = {"0.5K": "512"}
 
 async def draw(hands: Hands, target: Target, order: Order) -> Drawn:
     """The pictures of one order, each by a request of its own. Raises UpstreamError where not one came."""
-    sources = [await hands.load(source) for source in order.sources]
+    sources = await asyncio.gather(*(hands.load(source) for source in order.sources))
     size_bytes = sum(source.size_bytes for source in sources)
     request = await heavy(size_bytes, build_request, target, order, sources)
 

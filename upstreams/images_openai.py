@@ -39,7 +39,7 @@ async def draw(hands: Hands, target: Target, order: Order) -> Drawn:
         return gathered(await asyncio.gather(*calls, return_exceptions=True))
     if style == "json" or not order.sources:
         return await _once(hands, target, order)
-    sources = [await hands.load(source) for source in order.sources]
+    sources = await asyncio.gather(*(hands.load(source) for source in order.sources))
     mask = await hands.load(order.mask) if order.mask is not None else None
     return await _read(hands, target, edit_request(target, order, sources, mask))
 
