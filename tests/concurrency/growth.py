@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -89,12 +90,15 @@ def grow(
     limit = streams * first + wanted // 2
     caller.give(2 * limit + 10_000 * CREDIT)  # the key's limit comes first
     caller.limit(limit)
-    calls = [load.call(servers[number % len(servers)].port, caller.secret, body) for number in range(streams)]
+    calls = [
+        load.call(servers[number % len(servers)].port, caller.secret, body, seconds=300) for number in range(streams)
+    ]
     most = 0
     with ThreadPoolExecutor(1) as pool:
         sending = pool.submit(load.together, calls)
         while not sending.done():
             most = max(most, _counted(caller))
+            time.sleep(0.02)  # the upstream lives in this process, too
         outcomes = sending.result()
     books = caller.settled_books(rows=streams, seconds=60)
     assert books.spent == books.charged == sum(books.transfers)

@@ -18,6 +18,14 @@ from usage import verify
 
 SEED = int(os.environ.get("TORTURE_SEED", "1"))
 ROUNDS = 3
+#: Streams wait at the upstream until all of them are there; on a busy machine that takes its time.
+PATIENT = {
+    "GATEWAY_CONNECT_SECONDS": "60",
+    "GATEWAY_FIRST_BYTE_SECONDS": "120",
+    "GATEWAY_IDLE_SECONDS": "120",
+    "GATEWAY_TOTAL_SECONDS": "300",
+    "GATEWAY_SLOW_READER_SECONDS": "120",
+}
 
 Figures = Callable[[str], None]
 
@@ -28,7 +36,7 @@ def processes(
 ) -> Iterator[list[Server]]:
     """As many gateways as the test says."""
     with _gateway_session.connected(django_db_blocker):
-        servers = [_gateway_session.start() for _ in range(request.param)]
+        servers = [_gateway_session.start(**PATIENT) for _ in range(request.param)]
     yield servers
     for server in servers:
         assert server.stop() == 0
@@ -36,7 +44,7 @@ def processes(
 
 def check(growth: Growth, streams: int, *, unforeseen: bool) -> None:
     assert len(growth.outcomes) == len(growth.live) == streams
-    assert all(outcome.whole for outcome in growth.live)
+    assert [outcome for outcome in growth.live if not outcome.whole] == []
     assert growth.cut > 0, "the limit was never met"
     assert growth.spent > 0.9 * growth.limit, "the limit was not used"
     if unforeseen:

@@ -205,7 +205,8 @@ class PaymentsMachine(RuleBasedStateMachine):
         now = self.now.isoformat()
         beside = [self.pool.submit(worker.ask, order, now=now) for worker in self.workers]
         here = [self.pool.submit(one) for _ in range(THREADS)]
-        for done in (*beside, *here):
+        waiting: list[Future[Any]] = [*beside, *here]
+        for done in waiting:
             done.result(timeout=120)
 
     @staticmethod
