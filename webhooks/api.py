@@ -55,8 +55,14 @@ class WebhookChange(_In):
 
     def columns(self) -> dict[str, Any]:
         """What was sent, by the names of `endpoints.Terms`, checked. Raises InvalidRequest."""
-        checks = {"url": rules.url, "events": rules.events, "description": rules.description}
-        return {name: checks[name](getattr(self, name)) for name in self.model_fields_set & checks.keys()}
+        sent: dict[str, Any] = {}
+        if "events" in self.model_fields_set:
+            sent["events"] = rules.events(self.events)
+        if "description" in self.model_fields_set:
+            sent["description"] = rules.description(self.description)
+        if "url" in self.model_fields_set:
+            sent["url"] = rules.url(self.url)
+        return sent
 
 
 class Rotation(_In):

@@ -99,7 +99,12 @@ def claim(most: int, now: datetime | None = None) -> list[Parcel]:
     """Up to ``most`` attempts that are due, each leased to the caller, who is to make them at once."""
     now = now or clock.now()
     with connection.cursor() as cursor:
-        terms = {"now": now, "most": most, "place_most": PLACE_MOST, "workspace_most": WORKSPACE_MOST}
+        terms: dict[str, datetime | int] = {
+            "now": now,
+            "most": most,
+            "place_most": PLACE_MOST,
+            "workspace_most": WORKSPACE_MOST,
+        }
         cursor.execute(_DUE, terms)
         due = [row[0] for row in cursor.fetchall()]
     rows = Delivery.objects.select_for_update(of=("self",), skip_locked=True).select_related("message", "endpoint")
@@ -111,7 +116,8 @@ def _lease(row: Delivery, now: datetime) -> Parcel | None:
     if row.endpoint is not None and not row.endpoint.enabled:
         _end(row, Delivery.State.CANCELLED, now)
         return None
-    row.lease, row.lease_until = ids.uuid7(), now + timedelta(seconds=settings.WEBHOOK_SECONDS) + _SLACK
+    lease = ids.uuid7()
+    row.lease, row.lease_until = lease, now + timedelta(seconds=settings.WEBHOOK_SECONDS) + _SLACK
     row.save(update_fields=["lease", "lease_until"])
     body, owner = body_of(row.message), row.endpoint or default_secret.of(row.workspace_id)
     try:
@@ -120,7 +126,7 @@ def _lease(row: Delivery, now: datetime) -> Parcel | None:
         _write(row, Outcome(now, 0, error="secret", error_message="The signing secret can't be read: rotate it."), now)
         return None
     headers = signing.headers(signing.message_id(row.message_id), now, body, keys)
-    return Parcel(row.pk, row.lease, row.url, {**headers, "content-type": "application/json"}, body)
+    return Parcel(row.pk, lease, row.url, {**headers, "content-type": "application/json"}, body)
 
 
 # ── Recording ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -128,8 +134,8 @@ def _lease(row: Delivery, now: datetime) -> Parcel | None:
 def record(parcel: Parcel, outcome: Outcome, now: datetime | None = None) -> None:
     """Write down what came of an attempt, and what follows from it for the delivery and its endpoint."""
     now = now or clock.now()
-    endpoint_id = Delivery.objects.filter(pk=parcel.delivery_id).values_list("endpoint_id", flat=True).first()
-    endpoint = Endpoint.objects.select_for_update(no_key=True).filter(pk=endpoint_id).first()
+    endpoints = Endpoint.objects.select_for_update(no_key=True, of=("self",))
+    endpoint = endpoints.filter(deliveries=parcel.delivery_id).first()
     row = Delivery.objects.select_for_update().filter(pk=parcel.delivery_id).first()
     if row is None:  # its endpoint was deleted meanwhile
         return

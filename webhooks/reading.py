@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -58,7 +58,7 @@ class Filters:
 class Page:
     """Some deliveries, the newest first, and the id from which the older ones go on."""
 
-    rows: list[Delivery]
+    rows: Sequence[Delivery]
     older: UUID | None
 
 

@@ -76,14 +76,14 @@ def version(owner: Signed) -> str:
 
 def current(owner: Signed) -> str:
     """The secret in use. Raises `core.secrets.Unreadable`."""
-    return sealing.decrypt(owner.sealed_secret)
+    return sealing.decrypt(bytes(owner.sealed_secret))
 
 
 def valid_ones(owner: Signed, now: datetime) -> list[str]:
     """All secrets that sign at this moment, the newest first. Raises `core.secrets.Unreadable`."""
     found = [current(owner)]
     if owner.sealed_previous is not None and owner.previous_until is not None and now < owner.previous_until:
-        found.append(sealing.decrypt(owner.sealed_previous))
+        found.append(sealing.decrypt(bytes(owner.sealed_previous)))
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from datetime import datetime, timedelta
 from typing import Final
+from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
@@ -51,7 +52,7 @@ def notify() -> int:
 
 
 @transaction.atomic
-def _notify(endpoint_id: object) -> bool:
+def _notify(endpoint_id: UUID) -> bool:
     rows = Endpoint.objects.select_for_update(of=("self",), no_key=True, skip_locked=True)
     endpoint = rows.select_related("workspace").filter(pk=endpoint_id, notice_due=True).first()
     if endpoint is None:

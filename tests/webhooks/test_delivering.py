@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -133,7 +133,7 @@ def signed(headers: object, body: bytes, secret: str) -> bool:
     """Whether the independent library finds the secret's signature (it does not know of our moved clock)."""
     assert isinstance(headers, dict)
     moment = int(headers["webhook-timestamp"])
-    wanted = Webhook(secret).sign(headers["webhook-id"], clock.datetime.fromtimestamp(moment, clock.UTC), body.decode())
+    wanted = Webhook(secret).sign(headers["webhook-id"], datetime.fromtimestamp(moment, UTC), body.decode())
     return wanted in headers["webhook-signature"].split()
 
 

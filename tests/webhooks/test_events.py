@@ -25,6 +25,7 @@ from tests.billing.conftest import fake, stripe  # noqa: F401  (fixtures)
 from tests.billing.support import start
 from tests.fakes.stripe import FakeStripe
 from tests.support.money import Payer, new_payer
+from tests.webhooks.test_docs import examples
 
 pytestmark = pytest.mark.django_db
 
@@ -39,7 +40,9 @@ def payer(db: None) -> Payer:
 def told(workspace: Workspace, event: str) -> list[dict[str, Any]]:
     """The data of each message of that kind, as a receiver gets it."""
     rows = Outbox.objects.filter(workspace_id=workspace.pk, event=event).order_by("id")
-    return [json.loads(json.dumps(row.data)) for row in rows]
+    for row in rows:
+        assert row.data.keys() == examples()[event]["data"].keys(), "docs/webhooks.md shows other members"
+    return [row.data for row in rows]
 
 
 def test_a_limit_tells_at_80_and_at_100_percent_and_so_does_the_key_that_stops(workspace: Workspace) -> None:
