@@ -20,12 +20,12 @@ BY_SECOND = Rates(unit="second", unit_prices=(("default", SECOND),))
 BY_CHARACTER = Rates(unit="character", unit_prices=(("default", CHARACTER),))
 BY_BYTE = Rates(unit="byte", unit_prices=(("default", BYTE),))
 
-SPEAKS = {"capabilities": ["speech"], "media": {"max_text_bytes": 300}}
-CLONES = {
+SPEAKS: dict[str, Any] = {"capabilities": ["speech"], "media": {"max_text_bytes": 300}}
+CLONES: dict[str, Any] = {
     "capabilities": ["speech", "voice_cloning"],
     "media": {"max_text_bytes": 300, "min_reference_seconds": 10, "max_audio_seconds": 60},
 }
-WRITES = {"capabilities": ["transcription"], "media": {"max_audio_seconds": 60}}
+WRITES: dict[str, Any] = {"capabilities": ["transcription"], "media": {"max_audio_seconds": 60}}
 
 Maker = Callable[..., str]
 

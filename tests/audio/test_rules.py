@@ -111,11 +111,9 @@ def rule_models(gateway: Gateway) -> dict[str, Any]:
         for slug, entry in AUDIO_MODELS.items():
             assert entry.price is not None
             route = gateway.upstream.serve(fish.answers())
-            can = {"capabilities": list(entry.capabilities), "media": dict(entry.media)}
-            _models[slug] = (
-                gateway.new_model(route, rates=entry.price.rates, kind="audio", adapter="fish", **can),
-                route,
-            )
+            can = dict[str, Any](capabilities=list(entry.capabilities), media=dict(entry.media))
+            rates = entry.price.rates
+            _models[slug] = gateway.new_model(route, rates=rates, kind="audio", adapter="fish", **can), route
         for model, _route in _models.values():
             gateway.until_known(model)
     return _models
