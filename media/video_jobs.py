@@ -65,8 +65,10 @@ class Videos:
 
     # ── Begin ────────────────────────────────────────────────────────────────────────────────────────────────────────
     def start(self, job: Job) -> Step:
-        """Ask the next target to begin. Raises UpstreamRefusal for what the caller got wrong."""
+        """Ask the next target to begin. Raises UpstreamRefusal for what the caller got wrong, Overloaded."""
         chain = _chain(job)
+        if not chain:  # the catalog that a worker sees is a few seconds old; an operator may be at it
+            raise Overloaded("No provider serves this model at this moment.")
         left_out = set(job.notes.get("left_out", ()))
         entry = next((each for each in chain if each.target.label not in left_out), None)
         if entry is None:
