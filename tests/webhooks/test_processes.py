@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -47,12 +47,13 @@ def of(workspace: Workspace, **columns: object) -> int:
 
 
 @contextmanager
-def sending(folder: Path, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that does nothing but send, on the database of this test."""
+def sending(
+    folder: Path, command: Sequence[str] = ("-c", _SENDER), **settings: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that does nothing but send (or another ``command``), on the database of this test."""
     url = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{connection.settings_dict['NAME']}").geturl()
     env = {**os.environ, "DATABASE_URL": url, "EGRESS_ALLOW": "webhook=127.0.0.1", "WEBHOOK_POLL_SECONDS": "0.1"}
-    command = [sys.executable, "-c", _SENDER]
-    process = processes.spawn(command, log=folder / "sender.log", directory=ROOT, env=env | settings)
+    process = processes.spawn([sys.executable, *command], log=folder / "sender.log", directory=ROOT, env=env | settings)
     try:
         yield process
     finally:
@@ -144,3 +145,21 @@ def test_a_sender_killed_while_a_receiver_hangs_loses_nothing(
     with sending(tmp_path):
         wait_for(lambda: of(workspace, state=Delivery.State.DELIVERED) == 1, 60)
     assert len(set(hook.ids())) == 1
+
+
+def test_the_process_of_the_time_table_sends_and_ends_when_it_is_told_to(
+    workspace: Workspace, hook: Receiver, tmp_path: Path
+) -> None:
+    released = threading.Event()
+    endpoint(workspace, hook.url)
+    outbox.tell(workspace.pk, "job.succeeded", {})
+    with sending(tmp_path, ("manage.py", "run_cron")) as process:
+        wait_for(lambda: of(workspace, state=Delivery.State.DELIVERED) == 1, 60)
+        hook.answer = hang(released)
+        outbox.tell(workspace.pk, "job.succeeded", {})
+        wait_for(lambda: len(hook.requests) == 2, 60)
+        process.terminate()
+        released.set()
+        assert process.wait(30) == 0
+    attempts = Attempt.objects.filter(delivery__workspace_id=workspace.pk)
+    assert attempts.count() == 2  # what was on the wire was waited for and written down
