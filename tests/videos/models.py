@@ -52,7 +52,7 @@ def serve(gateway: Gateway, *apis: VideoApi, unit: str = "second", **options: An
     return slug
 
 
-def generate(caller: Caller, model: str, headers: dict[str, str] | None = None, **body: Any) -> Reply:
+def generate(caller: Caller, model: str, headers: dict[str, str] | None = None, /, **body: Any) -> Reply:
     """A submission."""
     asked = {"model": model, "prompt": "a white cube rotates", **body}
     return caller.send("POST", "/api/v1/videos/generate", asked, **(headers or {}))

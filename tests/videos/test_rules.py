@@ -63,7 +63,8 @@ def broken(entry: ModelEntry) -> Iterator[tuple[str, dict[str, Any], str]]:
     yield "ratio no text", body_of(entry, aspect_ratio=1.77), "aspect_ratio"
     yield "strange resolution", body_of(entry, resolution="333P"), "resolution"
     yield "resolution no text", body_of(entry, resolution=720), "resolution"
-    for word in (0, -5, True, 2.5, "five", [], {}, 99_999):
+    words: list[Any] = [0, -5, True, 2.5, "five", [], {}, 99_999]
+    for word in words:
         yield f"duration {word!r}", body_of(entry, duration=word), "duration"
     if rules.durations is not None:
         for seconds in {
@@ -143,7 +144,7 @@ def test_small_words_and_numbers_as_texts_are_understood() -> None:
     assert (order.images, order.last_image) == ((URL,), URL)
 
 
-HOSTILE = [
+HOSTILE: Final[list[tuple[str, Any]]] = [
     ("image_urls", ["https://127.0.0.1/a.png"]),
     ("image_urls", ["https://169.254.169.254/latest/meta-data"]),
     ("image_urls", ["https://[::1]/a.png"]),
@@ -169,8 +170,9 @@ def test_what_breaks_a_rule_reserves_nothing_at_the_door(gateway: Gateway) -> No
             reply = caller.send("POST", "/v1/videos/generate", body)
             assert reply.status == 400
             assert reply.error["type"] == "invalid_request_error"
-        for field, value in (("duration", 11), ("aspect_ratio", "4:3"), ("resolution", "4K"), ("prompt", "")):
-            reply = generate(caller, model, **{field: value})
+        choices: dict[str, Any] = {"duration": 11, "aspect_ratio": "4:3", "resolution": "4K", "prompt": ""}
+        for field, choice in choices.items():
+            reply = generate(caller, model, **{field: choice})
             assert (reply.status, reply.error["param"]) == (400, field)
         books = caller.books()
         assert (books.balance, books.held, books.holds) == (1000 * CREDIT, 0, [])
