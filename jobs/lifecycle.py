@@ -19,6 +19,7 @@ import msgspec
 from django.db import transaction
 from django.db.models import DateTimeField, F
 from django.db.models.functions import Least, Now
+from django.utils.translation import gettext_noop
 
 from catalog.pricing import Line
 from core import clock, errors, faults
@@ -60,13 +61,16 @@ class End:
 
 
 CANCELLED: Final = End(
-    state=State.CANCELLED, error_type="cancelled", error_code="cancelled", error_message="The job was cancelled."
+    state=State.CANCELLED,
+    error_type="cancelled",
+    error_code="cancelled",
+    error_message=gettext_noop("The job was cancelled."),
 )
 EXPIRED: Final = End(
     state=State.EXPIRED,
     error_type=errors.TimedOut.type,
     error_code="expired",
-    error_message="The job was not ready in time.",
+    error_message=gettext_noop("The job was not ready in time."),
     stop_provider=True,
 )
 

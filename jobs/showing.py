@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 from django.conf import settings
+from django.utils.translation import gettext
 
 from jobs import serving
 from jobs.models import Job
@@ -49,6 +50,11 @@ class Shown:
     def label(self) -> str:
         """The state in words."""
         return str(State(self.job.state).label)
+
+    @property
+    def reason(self) -> str:
+        """Why it ended without a result: our own words in the reader's language, a provider's as they came."""
+        return gettext(self.job.error_message) if self.job.error_message else ""
 
     @property
     def tone(self) -> str:

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
+from django.utils.translation import gettext_noop
 
 from core import clock, errors, faults
 from jobs import kinds, leases, lifecycle
@@ -33,8 +34,8 @@ MOST_MISTAKES: Final = 6
 #: Errors in a row after which a provider is no longer asked to stop.
 MOST_STOPS: Final = 8
 MOST_RETRY_SECONDS: Final = 60.0
-_NO_PROVIDER: Final = "No provider could take this job on."
-_OUR_FAULT: Final = "Something went wrong on our side."
+_NO_PROVIDER: Final = gettext_noop("No provider could take this job on.")
+_OUR_FAULT: Final = gettext_noop("Something went wrong on our side.")
 
 
 class _Again(Exception):
