@@ -179,9 +179,10 @@ function show(kind, url, name) {
   output.append(media);
 }
 
-async function chat(asked, signal) {
+async function chat(asked, signal, note) {
   const call = callOf(asked, { stream: true });
   const answer = await good(await send(call.path, { method: "POST", body: call.body, headers: call.headers, signal }));
+  note(answer.headers.get("x-request-id"));
   bubble("user", `${texts.you}: ${asked.prompt}`);
   const element = bubble("assistant", "");
   let text = "";
@@ -194,28 +195,28 @@ async function chat(asked, signal) {
     if (text) turns = [...asked.turns, { role: "assistant", text }];
   }
   if (!text) element.textContent = texts.noText;
-  return answer.headers.get("x-request-id");
 }
 
-async function image(asked, signal) {
+async function image(asked, signal, note) {
   const call = callOf(asked);
   const answer = await good(await send(call.path, { method: "POST", body: call.body, signal }));
+  note(answer.headers.get("x-request-id"));
   const { data } = await answer.json();
   for (const item of data) show("img", item.url ?? `data:image/png;base64,${item.b64_json}`, asked.prompt);
-  return answer.headers.get("x-request-id");
 }
 
-async function speech(asked, signal) {
+async function speech(asked, signal, note) {
   const call = callOf(asked);
   const answer = await good(await send(call.path, { method: "POST", body: call.body, signal }));
+  note(answer.headers.get("x-request-id"));
   show("audio", URL.createObjectURL(await answer.blob()), asked.prompt);
-  return answer.headers.get("x-request-id");
 }
 
-async function video(asked, signal) {
+async function video(asked, signal, note) {
   const call = callOf(asked);
   const answer = await good(await send(call.path, { method: "POST", body: call.body, signal }));
   const { jobId, pollUrl } = await answer.json();
+  note(jobId);
   signal.addEventListener("abort", () => send(`${pollUrl}/cancel`, { method: "POST", body: {} }));
   for (;;) {
     const job = await (await good(await send(pollUrl, { signal }))).json();
@@ -223,7 +224,7 @@ async function video(asked, signal) {
       for (const item of [job.outputUrl, ...(job.data ?? []).map((each) => each.url)].filter(Boolean).slice(0, 4)) {
         show("video", item, asked.prompt);
       }
-      return jobId;
+      return;
     }
     if (job.status === "cancelled") throw new Refused(texts.cancelled);
     if (!["queued", "running"].includes(job.status)) throw new Refused(job.error?.message ?? job.status);
@@ -249,11 +250,18 @@ async function showReceipt(requestId) {
       if (receipt.released_credits) parts.push(say(texts.released, { released: receipt.released_credits }));
       if (receipt.sandbox) parts.push(texts.sandbox);
       costLine.replaceChildren(`${parts.join(" · ")} · `, link);
+      await showBalance();
       return;
     }
     await later(RECEIPT_AFTER_MS);
   }
   costLine.textContent = "";
+}
+
+async function showBalance() {
+  const page = new DOMParser().parseFromString(await (await fetch(location.pathname)).text(), "text/html");
+  const fresh = page.getElementById("balance-pill");
+  if (fresh) document.getElementById("balance-pill")?.replaceWith(document.adoptNode(fresh));
 }
 
 function busy(form, yes) {
@@ -275,9 +283,10 @@ async function run(form) {
   try {
     const asked = askedBy(form);
     if (asked.way !== "chat") output.replaceChildren();
-    requestId = await WAYS[asked.way](asked, running.signal);
+    await WAYS[asked.way](asked, running.signal, (id) => (requestId = id));
     statusLine.textContent = "";
     if (asked.way === "chat") form.elements.prompt.value = "";
+    quoteSoon(form);
   } catch (error) {
     const stopped = error.name === "AbortError";
     const message = error instanceof TypeError ? texts.offline : error.message;
@@ -299,6 +308,9 @@ for (const form of forms) {
   form.addEventListener("input", () => {
     showCode(form);
     quoteSoon(form);
+  });
+  form.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
   });
   form.elements.model.addEventListener("change", () => {
     offerChoices(form);
