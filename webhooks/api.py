@@ -9,7 +9,7 @@ from uuid import UUID
 
 from django.http import HttpRequest
 from ninja import Query, Router, Schema, Status
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 from accounts import reauth
@@ -22,7 +22,11 @@ from webhooks.models import Delivery, Endpoint
 
 router = Router(tags=["Webhooks"])
 
-_Events = Annotated[list[str], Field(max_length=100, description=f"Any of: {', '.join(outbox.EVENTS)}.")]
+_Events = Annotated[
+    list[str],
+    Field(max_length=100),
+    WithJsonSchema({"type": "array", "items": {"type": "string", "enum": list(outbox.EVENTS)}, "minItems": 1}),
+]
 _Url = Annotated[str, Field(max_length=rules.URL_LENGTH, description="A public https:// address.")]
 
 
@@ -116,6 +120,10 @@ class WebhookList(_Out):
 
 class SecretOut(_Out):
     secret: str
+
+
+class Recovered(_Out):
+    count: int = Field(description="How many messages are sent again.")
 
 
 class DeliveryOut(_Out):
@@ -247,6 +255,13 @@ def send_test(request: HttpRequest, webhook_id: str) -> Status[dict[str, Any]]:
     """Send the event ``webhook.test`` to this webhook alone."""
     row = _endpoint(request, webhook_id, Permission.WEBHOOKS_WRITE)[1]
     return Status(202, reading.shown_delivery(endpoints.send_test(row, actor=audit.actor_of(request))))
+
+
+@router.post("/{webhook_id}/recover", auth=access.member(), response=Recovered, by_alias=True)
+def recover(request: HttpRequest, webhook_id: str) -> dict[str, Any]:
+    """Send everything again that did not reach this webhook and is not tried any more."""
+    row = _endpoint(request, webhook_id, Permission.WEBHOOKS_WRITE)[1]
+    return {"count": deliveries.recover(row, actor=audit.actor_of(request))}
 
 
 @router.get("/{webhook_id}/deliveries", auth=access.member(), response=DeliveryPage, by_alias=True)

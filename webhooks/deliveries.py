@@ -16,7 +16,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils.translation import gettext as _
 
 from core import clock, errors, ids
@@ -240,6 +240,27 @@ def replay(delivery: Delivery, *, actor: audit.Actor) -> Delivery:
     details = {"delivery": str(row.pk), "message": signing.message_id(row.message_id)}
     audit.record("webhook.replay", actor=actor, target=target, workspace_id=row.workspace_id, details=details)
     return row
+
+
+@transaction.atomic
+def recover(endpoint: Endpoint, *, actor: audit.Actor) -> int:
+    """Send everything again that the log holds and that did not reach the endpoint; returns how much that is.
+
+    Raises Conflict where it is disabled.
+    """
+    fresh, now = Endpoint.objects.select_for_update(no_key=True).filter(pk=endpoint.pk).first(), clock.now()
+    refuse_disabled(fresh)
+    count = missed(endpoint).update(state=_WAITING, tries=0, run_after=now, ended_at=None, lease=None, lease_until=None)
+    target = audit.Target("webhook", endpoint.pk, endpoint.url)
+    audit.record(
+        "webhook.recover", actor=actor, target=target, workspace_id=endpoint.workspace_id, details={"count": count}
+    )
+    return count
+
+
+def missed(endpoint: Endpoint) -> QuerySet[Delivery]:
+    """What did not reach the endpoint and is not tried any more."""
+    return Delivery.objects.filter(endpoint=endpoint, state__in=(Delivery.State.FAILED, Delivery.State.CANCELLED))
 
 
 def refuse_disabled(endpoint: Endpoint | None) -> None:

@@ -19,4 +19,5 @@ urlpatterns = [
     path("settings/webhooks/<uuid:webhook_id>/rotate", views.rotate, name="webhook_rotate"),
     path("settings/webhooks/<uuid:webhook_id>/delete", views.delete, name="webhook_delete"),
     path("settings/webhooks/<uuid:webhook_id>/test", views.send_test, name="webhook_test"),
+    path("settings/webhooks/<uuid:webhook_id>/recover", views.recover, name="webhook_recover"),
 ]

@@ -10,6 +10,7 @@ from django.http import HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
@@ -18,7 +19,7 @@ from core import clock, errors
 from events import audit
 from orgs.access import MemberRequest, requires
 from orgs.permissions import Permission
-from webhooks import default_secret, endpoints, reading, signing, snippets
+from webhooks import default_secret, deliveries, endpoints, reading, signing, snippets
 from webhooks.forms import RotateForm, WebhookForm
 from webhooks.log_views import log_context
 from webhooks.models import Endpoint
@@ -155,6 +156,22 @@ def send_test(request: MemberRequest, webhook_id: UUID) -> HttpResponse:
     return _to(row)
 
 
+@require_POST
+@never_cache
+@requires(Permission.WEBHOOKS_WRITE)
+def recover(request: MemberRequest, webhook_id: UUID) -> HttpResponse:
+    """Send everything again that did not arrive."""
+    row = reading.endpoint(request.access, webhook_id)
+    try:
+        count = deliveries.recover(row, actor=audit.actor_of(request))
+    except errors.Conflict as error:
+        messages.warning(request, error.message)
+    else:
+        text = ngettext("%(count)d message is sent again.", "%(count)d messages are sent again.", count)
+        messages.success(request, text % {"count": count})
+    return _to(row)
+
+
 # ── The workspace's secret ───────────────────────────────────────────────────────────────────────────────────────────
 @require_http_methods(["GET", "POST"])
 @never_cache
@@ -199,7 +216,12 @@ def _rotating_until(owner: Any) -> Any:
 
 
 def _one(request: MemberRequest, row: Endpoint) -> dict[str, Any]:
-    context = {"endpoint": row, "may_write": _may_write(request), "rotating_until": _rotating_until(row)}
+    context = {
+        "endpoint": row,
+        "may_write": _may_write(request),
+        "rotating_until": _rotating_until(row),
+        "missed": deliveries.missed(row).count() if row.enabled else 0,
+    }
     return context | log_context(request, row, reverse("webhook", args=[row.pk]))
 
 

@@ -219,6 +219,7 @@ HOOK_DOORS = [
     hook_page("/delete"),
     hook_page("/delete", method="POST", opened=(302,)),
     hook_page("/test", method="POST", opened=(302,)),
+    hook_page("/recover", method="POST", opened=(302,)),
     message(HOOKS, "<uuid:delivery_id>", "", WEBHOOKS_READ),
     message(HOOKS, "<uuid:delivery_id>", "/replay", WEBHOOKS_WRITE, "POST", opened=(302,)),
     page(HOOK_API, WEBHOOKS_READ),
@@ -233,6 +234,7 @@ HOOK_DOORS = [
     hook_api("", method="DELETE", opened=(204,)),
     hook_api("/rotate-secret", method="POST", json=True),
     hook_api("/test", method="POST", json=True, opened=(202,)),
+    hook_api("/recover", method="POST", json=True),
     hook_api("/deliveries", WEBHOOKS_READ),
 ]
 

@@ -238,3 +238,25 @@ def test_who_only_reads_finds_no_buttons(company: cast.Cast, hook: Receiver) -> 
     viewer = company.client("viewer")
     assert "Add webhook" not in text(viewer, PATH)
     assert "Send a test" not in text(viewer, f"{PATH}/{row.pk}")
+
+
+def test_what_did_not_arrive_is_sent_again_in_one_go(owner: Client, company: cast.Cast, hook: Receiver) -> None:
+    row = endpoint(company.organization, hook.url).endpoint
+    outbox.tell(company.organization.pk, "balance.low", {})
+    send_all()
+    hook.answer = status(410)
+    for _ in range(5):
+        outbox.tell(company.organization.pk, "job.failed", {})
+    send_all()
+    path = f"{PATH}/{row.pk}"
+    assert "Send all of them again" not in text(owner, path)
+    assert "The endpoint is disabled" in owner.post(f"{path}/recover", follow=True).content.decode()
+    owner.post(f"{path}/state", {"enabled": "1"})
+    page = text(owner, path)
+    assert "5 messages did not arrive" in page
+    hook.answer = status(200)
+    assert "5 messages are sent again" in owner.post(f"{path}/recover", follow=True).content.decode()
+    assert send_all() == 5
+    assert set(Delivery.objects.values_list("state", flat=True)) == {Delivery.State.DELIVERED}
+    assert len(set(hook.ids())) == 6
+    assert AuditEvent.objects.get(action="webhook.recover").details == {"count": 5}
