@@ -6,7 +6,6 @@ import asyncio
 import base64
 import logging
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 from uuid import UUID
@@ -15,7 +14,7 @@ from catalog import endpoints
 from catalog.entries import ModelEntry, TargetEntry
 from catalog.pricing import Units
 from core.errors import InvalidRequest, ProductError
-from gateway import unit_run
+from gateway import reference_fetch, unit_run
 from gateway.dialects import audio as dialect
 from gateway.dialects import audio_answers
 from gateway.dialects.audio import AudioBody
@@ -37,8 +36,6 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _SPEECH, _CLONING, _WRITING = "speech", "voice_cloning", "transcription"
-#: Strangers' servers are waited for in threads of their own, so that slow ones hold up nobody but each other.
-_fetchers: Final = ThreadPoolExecutor(8, thread_name_prefix="audio-fetcher")
 
 
 class AudioAdapter(Protocol):
@@ -132,7 +129,7 @@ class AudioCall:
         fetch: Callable[[], bytes] = partial(fetching.recording, url, name)
         if entry.sandboxed and fetching.is_of_documentation(url):
             fetch = sandbox.sample
-        self._heard = await self._runtime.loop.run_in_executor(_fetchers, lambda: rules.measured(fetch(), name))
+        self._heard = await reference_fetch.fetch(self._key.workspace_id, lambda: rules.measured(fetch(), name))
         self._check_heard(entry)
 
     async def ask(self, entry: TargetEntry, timeouts: Timeouts) -> Made:

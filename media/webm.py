@@ -17,7 +17,8 @@ _USUAL_SCALE: Final = 1_000_000
 _NANOSECONDS: Final = 1e9
 #: What a block holds after the time at which it begins: Opus speaks in pieces of 20 ms, and recorders put 60 in one.
 _LAST_BLOCK_SECONDS: Final = 0.06
-_MOST_ELEMENTS: Final = 2_000_000
+#: Four hours of blocks; what has more is made to keep a reader busy.
+_MOST_ELEMENTS: Final = 300_000
 
 
 def seconds(data: bytes) -> float:
