@@ -13,7 +13,7 @@ from django.conf import settings
 from catalog import endpoints
 from core import errors
 from events import audit
-from gateway import engine
+from gateway import engine, job_views
 from gateway.endpoints import endpoint
 from gateway.request import Answer, GatewayRequest
 from idempotency import by_key, replay
@@ -129,8 +129,7 @@ async def _submitted(request: GatewayRequest, submit: Callable[..., Job | Replay
     if key is not None:
         hashes = replay.hashes(key, request.method or "", request.path, request.body)
         claim = Claim(hashes.key, hashes.request, is_stream=False)
-    made = await request.runtime.work(partial(submit, job_id=request.id, claim=claim))
-    request.logged = True
+    made = await job_views.made(request, partial(submit, job_id=request.id, claim=claim))
     return made.request_id if isinstance(made, Replay) else made.pk
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from core.errors import Overloaded, TimedOut
 from gateway import engine
 from gateway.endpoints import endpoint
 from gateway.request import Answer, GatewayRequest
@@ -38,6 +40,21 @@ async def cancel(request: GatewayRequest, job_id: str) -> Answer:
     """``POST /jobs/{id}/cancel``: at once where nobody has begun, else its provider is asked to stop. Idempotent."""
     await engine.count(request)
     return Answer.of(await request.runtime.work(partial(cancelling.by_key, request.key, job_id)))
+
+
+async def made(request: GatewayRequest, submit: Callable[[], Job | Replay]) -> Job | Replay:
+    """The job that ``submit`` makes under this request's id. Raises what it raises, Overloaded and TimedOut.
+
+    Its one row in the log is written at its end. So a submission whose outcome is not known gets none here either: the
+    job may stand all the same.
+    """
+    try:
+        job = await request.runtime.work(submit)
+    except (Overloaded, TimedOut):
+        request.logged = True
+        raise
+    request.logged = True
+    return job
 
 
 def submitted(made: Job | Replay) -> Answer:

@@ -45,9 +45,7 @@ async def generate(request: GatewayRequest) -> Answer:
         hashes = await asyncio.to_thread(replay.hashes, name, "POST", request.path, request.body)
         claim = Claim(hashes.key, hashes.request, is_stream=False)
     submit = partial(video_submitting.submit, request.key, entry, ask, order, units, claim, request.id)
-    made = await request.runtime.work(submit)
-    request.logged = True  # by the job, at its end
-    return job_views.submitted(made)
+    return job_views.submitted(await job_views.made(request, submit))
 
 
 async def _read(request: GatewayRequest) -> tuple[VideoAsk | None, ProductError | None]:

@@ -34,6 +34,8 @@ MOST_MISTAKES: Final = 6
 #: Errors in a row after which a provider is no longer asked to stop.
 MOST_STOPS: Final = 8
 MOST_RETRY_SECONDS: Final = 60.0
+#: What an attempt is called whose kind does not say why it goes on to the next provider.
+_ELSEWHERE: Final = "unusable"
 _NO_PROVIDER: Final = gettext_noop("No provider could take this job on.")
 _OUR_FAULT: Final = gettext_noop("Something went wrong on our side.")
 
@@ -102,9 +104,9 @@ def _start(job: Job, kind: Kind) -> None:
     if isinstance(outcome, Waiting):
         lifecycle.go_on(job, outcome, attempt())
     elif isinstance(outcome, Elsewhere):
-        lifecycle.go_elsewhere(job, outcome, attempt(outcome.error or "elsewhere"))
+        lifecycle.go_elsewhere(job, outcome, attempt(outcome.error or _ELSEWHERE))
     elif isinstance(outcome, Failed):
-        lifecycle.end(job, _end_of(outcome), attempt(outcome.error_type))
+        lifecycle.end(job, _end_of(outcome), attempt(_word_of(outcome)))
     else:
         lifecycle.end(job, _end_of(outcome), attempt())
 
@@ -187,6 +189,11 @@ def _asked(ask: Callable[[Job], T], job: Job) -> T | Failed:
     except Exception:
         log.exception("a job's step failed unexpectedly", extra={"job": str(job.pk), "kind": job.kind})
         raise _Again("internal", mistake=True) from None
+
+
+def _word_of(outcome: Failed) -> str:
+    """What an attempt that was answered with a failure is called in the log."""
+    return "refused" if outcome.error_type == errors.InvalidRequest.type else "server_error"
 
 
 def _end_of(outcome: Done | Failed) -> End:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from core.errors import InsufficientCredits, Overloaded, ProductError, TimedOut
+from gateway import job_views
 from jobs.models import Job
 from tests.support import http
 from tests.support.gateway import Caller, Gateway
@@ -97,3 +101,21 @@ def test_without_a_key_nothing_is_told(gateway: Gateway, caller: Caller) -> None
 
     for method, path in (("GET", "/v1/jobs"), ("GET", f"/v1/jobs/{uuid4()}"), ("DELETE", f"/v1/jobs/{uuid4()}")):
         assert http.send(caller.port, method, path, None, {}).status == 401
+
+
+@pytest.mark.parametrize("refusal", [TimedOut("slow"), Overloaded("away")], ids=["slow", "away"])
+async def test_a_submission_of_unknown_outcome_writes_no_row_of_the_log(refusal: ProductError) -> None:
+    """The job may stand all the same, and then its end is its one row."""
+
+    async def work(_step: object) -> None:
+        raise refusal
+
+    request: Any = SimpleNamespace(runtime=SimpleNamespace(work=work), logged=False)
+    with pytest.raises(type(refusal)):
+        await job_views.made(request, lambda: Job())
+    assert request.logged
+    refusal = InsufficientCredits("no")
+    request.logged = False
+    with pytest.raises(InsufficientCredits):
+        await job_views.made(request, lambda: Job())
+    assert not request.logged, "a refusal is known: it is logged as one"

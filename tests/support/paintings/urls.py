@@ -36,9 +36,7 @@ async def paint(request: GatewayRequest) -> Answer:
         job_id=request.id,
         claim=claim,
     )
-    made = await request.runtime.work(submit)
-    request.logged = True
-    return job_views.submitted(made)
+    return job_views.submitted(await job_views.made(request, submit))
 
 
 urlpatterns = [*_usual, path("paintings", paint)]
