@@ -249,8 +249,9 @@ def _of_one(row: Deployment) -> dict[str, Any]:
 
 
 def _runs(row: Deployment) -> dict[str, Any]:
+    # Not by their input, which is forgotten: a slug means one deployment at a time.
     runs = Job.objects.filter(workspace_id=row.workspace_id, kind=deployments.RUN_KIND, model=row.slug)
-    found = runs.filter(input__deployment=str(row.pk)).order_by("-pk")[:LISTED]
+    found = runs.filter(created_at__gte=row.created_at).order_by("-pk")[:LISTED]
     return {"runs": [showing.of(job) for job in found]}
 
 
