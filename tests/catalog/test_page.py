@@ -9,7 +9,7 @@ import pytest
 from django.test import Client
 from pytest_django import Settings
 
-from catalog import source
+from catalog import live, source
 from catalog.models import Model, Provider
 
 pytestmark = pytest.mark.django_db
@@ -79,6 +79,8 @@ def test_an_unserved_and_a_sandboxed_model_are_marked(
         monkeypatch.delenv(provider.secret_env, raising=False)
     settings.SANDBOX_BASE_URL = "http://127.0.0.1:9/v1"
     assert "Sandbox" in client.get("/models", {"q": "gpt-5.5"}).content.decode()
+    settings.SANDBOX_BASE_URL = ""
+    live.forget()
     assert "Not connected" in client.get("/models", {"endpoint": "videos"}).content.decode()
 
 
