@@ -31,6 +31,8 @@ WINDOWS = pytest.mark.parametrize(
     ids=["light", "dark", "phone", "phone-dark"],
 )  # fmt: skip
 PATH = "/settings/webhooks"
+#: A machine that is busy takes its time.
+PATIENT_MS = 60_000
 
 
 @pytest.fixture
@@ -61,6 +63,7 @@ def busy(company: Workspace, hook: Receiver) -> Endpoint:
 def opened(visit: Visit, who: User, workspace: Workspace, path: str, **window: bool) -> Visitor:  # noqa: F811
     """Signed in and at work in the organization, on the page."""
     visitor = visit(who, **window)
+    visitor.page.set_default_timeout(PATIENT_MS)
     name = django_settings.SESSION_COOKIE_NAME
     [key] = [cookie["value"] for cookie in visitor.page.context.cookies() if cookie["name"] == name]
     session = import_module(django_settings.SESSION_ENGINE).SessionStore(key)
@@ -101,9 +104,9 @@ def test_the_pages_are_sound(
 
 def test_an_empty_list_says_what_webhooks_are_for(visit: Visit, person: User, company: Workspace) -> None:  # noqa: F811
     visitor = opened(visit, person, company, PATH)
-    expect(visitor.page.get_by_text("No webhooks yet")).to_be_visible()
+    expect(visitor.page.get_by_text("No webhooks yet")).to_be_visible(timeout=PATIENT_MS)
     visitor.page.get_by_role("tab", name="Node").click()
-    expect(visitor.page.get_by_text("npm install standardwebhooks express")).to_be_visible()
+    expect(visitor.page.get_by_text("npm install standardwebhooks express")).to_be_visible(timeout=PATIENT_MS)
     visitor.assert_sound()
 
 
@@ -119,24 +122,26 @@ def test_from_the_form_to_a_test_in_the_log_and_back_off_again(
     page.get_by_label("URL").fill("http://127.0.0.2/")
     page.get_by_label("A job failed").check()
     page.get_by_role("button", name="Add webhook").click()
-    expect(page.get_by_text("Only https:// addresses can be called.")).to_be_visible()
-    expect(page.get_by_label("A job failed")).to_be_checked()
+    expect(page.get_by_text("Only https:// addresses can be called.")).to_be_visible(timeout=PATIENT_MS)
+    expect(page.get_by_label("A job failed")).to_be_checked(timeout=PATIENT_MS)
     page.get_by_label("URL").fill(hook.url)
     page.get_by_role("button", name="Add webhook").dblclick()
     secret = page.locator("#webhook-secret").inner_text()
     assert secret.startswith("whsec_")
     assert Endpoint.objects.filter(workspace=company).count() == 1
     page.get_by_role("button", name="Send a test").click()
-    expect(page.get_by_text("A test is on its way.")).to_be_visible()
+    expect(page.get_by_text("A test is on its way.")).to_be_visible(timeout=PATIENT_MS)
     log = page.locator("#log")
-    expect(log.get_by_text("Waiting", exact=True).last).to_be_visible()
+    expect(log.get_by_text("Waiting", exact=True).last).to_be_visible(timeout=PATIENT_MS)
     send_all()
-    expect(log.locator("tbody").get_by_text("Delivered")).to_be_visible()  # the page looked again by itself
+    expect(log.locator("tbody").get_by_text("Delivered")).to_be_visible(
+        timeout=PATIENT_MS
+    )  # the page looked again by itself
     assert hook.requests[0].verified(secret)["type"] == "webhook.test"
     log.get_by_role("link", name="webhook.test").click()
-    expect(page.get_by_text("thanks")).to_be_visible()
+    expect(page.get_by_text("thanks")).to_be_visible(timeout=PATIENT_MS)
     page.get_by_role("button", name="Send again").click()
-    expect(page.get_by_text("It is sent again, under the same id.")).to_be_visible()
+    expect(page.get_by_text("It is sent again, under the same id.")).to_be_visible(timeout=PATIENT_MS)
     send_all()
     assert len(set(hook.ids())) == 1
     assert len(hook.ids()) == 2
