@@ -10,9 +10,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
+from urllib.parse import urljoin
 
-from core import outbound
-from core.egress import EgressError, EgressRefused, Limits, Purpose, check_url
+from core import clock, outbound
+from core.egress import EgressError, EgressRefused, Limits, Purpose, Response, check_url
 from core.errors import InvalidRequest
 from upstreams.images import Source, decoded, image_type
 
@@ -20,7 +21,9 @@ MOST_BYTES: Final = 20 * 1024 * 1024
 #: References in one request, whatever the model: more than any takes.
 MOST_REFERENCES: Final = 16
 MOST_URL_CHARACTERS: Final = 2048
-_LIMITS: Final = Limits(total_seconds=20.0, body_bytes=MOST_BYTES)
+_SECONDS: Final = 20.0
+_MOST_HOPS: Final = 4
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _DATA: Final = re.compile(r"data:(?P<type>[\w.+-]+/[\w.+-]+)?(?:;[\w-]+=[\w.-]+)*;base64,")
 
 
@@ -61,10 +64,7 @@ def load(source: Source) -> Source:
     """The source with its bytes, fetched where it is a URL. Blocks. Raises InvalidRequest with ``param``."""
     if source.data:
         return source
-    try:
-        answer = outbound.call(source.url, Purpose.REFERENCE_IMAGE, limits=_LIMITS)
-    except EgressError as error:
-        raise _unreachable(source, error) from None
+    answer = _fetched(source)
     if answer.status != 200:
         raise InvalidRequest(
             f"The reference image can't be read: its server answered {answer.status}.",
@@ -72,6 +72,21 @@ def load(source: Source) -> Source:
             code="invalid_reference",
         )
     return replace(source, data=answer.body, content_type=_type_of(source.member, answer.body))
+
+
+def _fetched(source: Source) -> Response:
+    """What lies at a source's URL, behind a few addresses that may lead on: each is checked like the first."""
+    url, end = source.url, clock.monotonic() + _SECONDS
+    for _ in range(_MOST_HOPS):
+        limits = Limits(total_seconds=max(0.1, end - clock.monotonic()), body_bytes=MOST_BYTES)
+        try:
+            answer = outbound.call(url, Purpose.REFERENCE_IMAGE, limits=limits)
+        except EgressError as error:
+            raise _unreachable(source, error) from None
+        if answer.status not in _REDIRECTS or not answer.headers.get("location"):
+            break
+        url = urljoin(url, answer.headers["location"])
+    return answer
 
 
 def _of_data_url(member: str, value: str) -> Source:

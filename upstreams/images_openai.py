@@ -24,6 +24,7 @@ from upstreams.wire import Target, UpstreamRequest
 
 #: What of an answer is about all pictures.
 _FACTS: Final = ("background", "output_format", "quality", "size", "usage")
+_HUGE_PIXELS: Final = 2048 * 2048
 _ONLY_BASE64: Final = re.compile(r"(?:^|/)(?:chat)?gpt-image")
 _MODERATION_CODES: Final = frozenset({
     "moderation_blocked", "content_policy_violation", "content_filter", "sensitive_content_detected",
@@ -33,20 +34,25 @@ _MODERATION_CODES: Final = frozenset({
 
 async def draw(hands: Hands, target: Target, order: Order) -> Drawn:
     """The pictures of one order. Raises UpstreamError."""
-    style = target.options.images
-    if style == "json-singly":
+    if order.n > 1 and (target.options.images == "json-singly" or _is_huge(order)):
         calls = [_once(hands, target, replace(order, n=1)) for _ in range(order.n)]
         return gathered(await asyncio.gather(*calls, return_exceptions=True))
-    if style == "json" or not order.sources:
-        return await _once(hands, target, order)
-    sources = await asyncio.gather(*(hands.load(source) for source in order.sources))
-    mask = await hands.load(order.mask) if order.mask is not None else None
-    return await _read(hands, target, edit_request(target, order, sources, mask))
+    return await _once(hands, target, order)
 
 
 async def _once(hands: Hands, target: Target, order: Order) -> Drawn:
+    if target.options.images == "forms" and order.sources:
+        sources = await asyncio.gather(*(hands.load(source) for source in order.sources))
+        mask = await hands.load(order.mask) if order.mask is not None else None
+        return await _read(hands, target, edit_request(target, order, sources, mask))
     size_bytes = sum(source.size_bytes for source in order.sources)
     return await _read(hands, target, await heavy(size_bytes, generation_request, target, order))
+
+
+def _is_huge(order: Order) -> bool:
+    """Whether several such pictures in one answer may be more than an answer may be: tens of megabytes each."""
+    width, _, height = order.size.partition("x")
+    return bool(height) and int(width) * int(height) >= _HUGE_PIXELS
 
 
 async def _read(hands: Hands, target: Target, request: UpstreamRequest) -> Drawn:

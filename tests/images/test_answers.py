@@ -171,6 +171,15 @@ def test_a_provider_that_takes_json_gets_references_as_urls(gateway: Gateway, ca
     assert route.seen[0].body["image"] == [DATA_URL, "https://example.com/a.png"]
 
 
+def test_huge_pictures_come_one_by_one(gateway: Gateway, caller: Caller) -> None:
+    """Several of them in one answer would be more than an answer may be."""
+    route = gateway.upstream.serve(draws())
+    reply = ask(caller, serve(gateway, route), n=3, size="4096x4096")
+    assert (reply.status, len(reply.json["data"])) == (200, 3)
+    assert [seen.body["n"] for seen in route.seen] == [1, 1, 1]
+    assert caller.settled_books().charged == 96 * CREDIT
+
+
 def test_what_google_sees(gateway: Gateway, caller: Caller) -> None:
     route = gateway.upstream.serve(gemini())
     model = serve(gateway, route, adapter="gemini", media=GEMINI_MEDIA, rates=GEMINI_RATES)

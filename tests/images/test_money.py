@@ -187,11 +187,11 @@ def test_two_calls_on_a_wallet_for_one(gateway: Gateway) -> None:
 
 def test_the_receipt_shows_the_units(gateway: Gateway) -> None:
     model, caller = serve(gateway, draws(2)), gateway.caller()
-    reply = ask(caller, model, n=3, size="2048x2048")
+    reply = ask(caller, model, n=3, size="1536x1024")
     wait_for(lambda: caller.send("GET", f"/v1/receipts/{reply.headers['x-request-id']}").status == 200)
     receipt: Any = caller.send("GET", f"/v1/receipts/{reply.headers['x-request-id']}").json
     assert receipt["usage"]["units"] == 2
-    assert receipt["lines"] == [{"bucket": "image", "quantity": 2, "credits_each": 16, "exact_credits": "32"}]
+    assert receipt["lines"] == [{"bucket": "image", "quantity": 2, "credits_each": 8, "exact_credits": "16"}]
     told = [receipt[f"{name}_credits"] for name in ("reserved", "charged", "released")]
-    assert told == [48, 32, 16]
-    assert reply.json["hypereal"]["credits"] == 32
+    assert told == [24, 16, 8]
+    assert reply.json["hypereal"]["credits"] == 16
