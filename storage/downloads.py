@@ -25,6 +25,8 @@ from storage.spool import PIECE_BYTES
 
 _INLINE: Final = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif", "video/mp4", "video/webm"})
 _POLICY: Final = "sandbox; default-src 'none'; media-src 'self'"
+#: S3 signs for no longer.
+_MOST_SIGNED_SECONDS: Final = 7 * 86_400
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
@@ -60,8 +62,9 @@ def _disposition(row: StoredObject) -> str:
 def _elsewhere(row: StoredObject, seconds: int) -> HttpResponseBase:
     """The bucket's own address of the file, signed for as long as ours."""
     parameters = {"ResponseContentDisposition": _disposition(row), "ResponseContentType": row.content_type}
-    storage: Any = backend()
-    return HttpResponseRedirect(storage.url(row.place, parameters=parameters, expire=seconds))
+    bucket: Any = backend()
+    expire = min(seconds, _MOST_SIGNED_SECONDS)
+    return HttpResponseRedirect(bucket.url(row.place, parameters=parameters, expire=expire))
 
 
 def _from_here(request: HttpRequest, row: StoredObject) -> HttpResponseBase:
@@ -84,10 +87,8 @@ def _from_here(request: HttpRequest, row: StoredObject) -> HttpResponseBase:
         file = objects.open_bytes(row)
     except OSError:
         raise Http404 from None
-    pieces = _pieces(file, start, end) if isinstance(request, ASGIRequest) else _pieces_of_wsgi(file, start, end)
-    answer = StreamingHttpResponse(pieces, status=status, content_type=row.content_type, headers=headers)
-    answer._resource_closers.append(file.close)
-    return answer
+    pieces = _Pieces(file, start, end) if isinstance(request, ASGIRequest) else _pieces(file, start, end)
+    return StreamingHttpResponse(pieces, status=status, content_type=row.content_type, headers=headers)
 
 
 def _range(request: HttpRequest, etag: str, size: int) -> tuple[int, int] | None:
@@ -106,23 +107,45 @@ def _range(request: HttpRequest, etag: str, size: int) -> tuple[int, int] | None
     return int(first), min(int(last) + 1, size) if last else size
 
 
-async def _pieces(file: IO[bytes], start: int, end: int) -> AsyncIterator[bytes]:
-    """The bytes from ``start`` to before ``end``, one piece in memory at a time."""
-    read = sync_to_async(file.read, thread_sensitive=False)
-    await sync_to_async(file.seek, thread_sensitive=False)(start)
-    left = end - start
-    while left > 0:
-        piece = await read(min(PIECE_BYTES, left))
+class _Pieces:
+    """The bytes from ``start`` to before ``end``, one piece in memory at a time, each read off the event loop.
+
+    Django closes it with the answer, however that ends.
+    """
+
+    def __init__(self, file: IO[bytes], start: int, end: int) -> None:
+        self._file = file
+        self._at: int | None = None
+        self._start = start
+        self._end = end
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece = await sync_to_async(self._next, thread_sensitive=False)()
         if not piece:
-            return
-        left -= len(piece)
-        yield piece
+            raise StopAsyncIteration
+        return piece
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+    def _next(self) -> bytes:
+        if self._at is None:
+            self._file.seek(self._start)
+            self._at = self._start
+        piece = self._file.read(min(PIECE_BYTES, self._end - self._at))
+        self._at += len(piece)
+        return piece
 
 
-def _pieces_of_wsgi(file: IO[bytes], start: int, end: int) -> Iterator[bytes]:
+def _pieces(file: IO[bytes], start: int, end: int) -> Iterator[bytes]:
     """The same for a server that knows no coroutines."""
-    file.seek(start)
-    left = end - start
-    while left > 0 and (piece := file.read(min(PIECE_BYTES, left))):
-        left -= len(piece)
-        yield piece
+    with file:
+        file.seek(start)
+        left = end - start
+        while left > 0 and (piece := file.read(min(PIECE_BYTES, left))):
+            left -= len(piece)
+            yield piece

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
 from django.conf import settings
 
-from core import clock, ids
+from core import ids
 from core.errors import InvalidRequest, NotFound
 from keys.auth import KeyFacts
 from storage import objects, queries, shelf
@@ -129,4 +129,4 @@ def _cursor(text: str | None) -> UUID | None:
 
 
 def _time(moment: datetime | None) -> str | None:
-    return moment.astimezone(clock.UTC).isoformat(timespec="milliseconds") if moment else None
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds") if moment else None

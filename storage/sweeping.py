@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 _UNDER_WAY: Final = timedelta(hours=6)
 #: A bucket or a disk that is not there for a while must not cost anybody their list of files.
 _MISSING: Final = timedelta(days=7)
+#: Files of an organization that was deleted.
+_DELETED: Final = timedelta(days=30)
 _BATCH: Final = 500
 
 
@@ -28,6 +30,7 @@ def sweep(now: datetime) -> int:
         StoredObject.objects.filter(expires_at__lte=now),
         StoredObject.objects.filter(stored_at__isnull=True, created_at__lt=now - _UNDER_WAY),
         StoredObject.objects.filter(missing_since__lt=now - _MISSING),
+        StoredObject.objects.filter(workspace__deleted_at__lt=now - _DELETED),
     ):
         for row in rows.order_by("pk")[:_BATCH]:
             gone += objects.delete(row)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from core import destinations, egress
+from core import destinations, egress, outbound
 from core.egress import EgressError, EgressFailed, EgressRefused, EgressTooLarge, Purpose
 from orgs.models import Workspace
 from storage import fetching, objects, shelf
@@ -111,7 +111,7 @@ def test_no_redirect_leads_inside(workspace: Workspace, monkeypatch: pytest.Monk
         assert (found.host, found.port) == ("example.org", 443)
         raise EgressRefused("harmless", "")
 
-    monkeypatch.setattr(fetching.outbound, "call", call)
+    monkeypatch.setattr(outbound, "call", call)
     with pytest.raises(EgressRefused):
         fetch(workspace, "https://example.org/v.mp4")
     assert len(calls) in (1, 2)

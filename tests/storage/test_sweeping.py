@@ -43,6 +43,14 @@ def test_expired_results_go_with_their_bytes(
     assert objects.find(workspace.pk, upload.pk) == upload
 
 
+def test_files_of_a_deleted_organization_go_after_a_month(workspace: Workspace) -> None:
+    objects.store(workspace.pk, files.PNG, kind="image", filename="a.png")
+    workspace.active, workspace.deleted_at = False, clock.now()
+    workspace.save()
+    assert sweeping.sweep(clock.now() + timedelta(days=29)) == 0
+    assert sweeping.sweep(clock.now() + timedelta(days=31)) == 1
+
+
 def test_a_row_whose_uploader_died_goes_after_a_while(workspace: Workspace) -> None:
     row = objects.store(workspace.pk, files.PNG, kind="image", filename="a.png")
     StoredObject.objects.filter(pk=row.pk).update(stored_at=None)
