@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,12 +15,6 @@ pytestmark = replay.NEEDED
 
 ENDPOINTS = ("responses.compact", "responses.input_tokens", "batchEmbedContents")
 ran: set[tuple[str, str]] = set()
-
-
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[Any]:
-    with replay.running() as server:
-        yield server
 
 
 def only(endpoint: str) -> list[Any]:

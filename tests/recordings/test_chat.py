@@ -6,7 +6,6 @@ Each runs once under either price list of the recordings folder; one of them for
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import jsonschema
@@ -17,6 +16,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from pydantic import BaseModel, ValidationError
 
 from tests.recordings import sdks
+from tests.recordings.whole_index import PRICE_LISTS, Figures, Models, Ran, cases, models_of
 from tests.support import replay
 from tests.support.gateway import Caller, Gateway
 from tests.support.http import Reply
@@ -24,7 +24,7 @@ from tests.support.replay import Exchange
 
 pytestmark = replay.NEEDED
 
-PRICE_LISTS = ("A", "B")
+ENDPOINTS = ("chat.completions",)
 #: Whose first target fails with this is served by the next one; the caller never hears of our account.
 ACCOUNT_ERRORS = ("openai-chat-err-401", "openai-chat-err-429-quota")
 #: What our caller is told when the only target answers so. What is not listed is the caller's own fault: passed on.
@@ -39,31 +39,17 @@ TOLD = {
 #: So many answers at least must satisfy the vendor's types and schemas; some providers' own do not.
 LEAST_VALID = 38
 
-ran: set[tuple[str, str]] = set()
-valid: set[str] = set()
+ran = Ran()
 
 
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[Any]:
-    with replay.running() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def models(
-    upstream: Any, _gateway_session: Gateway, django_db_blocker: pytest_django.DjangoDbBlocker
-) -> dict[tuple[str, str], str]:
+def models(upstream: Any, _gateway_session: Gateway, django_db_blocker: pytest_django.DjangoDbBlocker) -> Models:
     """A model for each exchange and price list, whose only provider answers with that exchange."""
-    with _gateway_session.connected(django_db_blocker):
-        made = {
-            (exchange.id, price_list): _gateway_session.new_model(
-                upstream.base(exchange.id, **pace(exchange)), rates=replay.rates(price_list)
-            )
-            for exchange in replay.exchanges()
-            for price_list in PRICE_LISTS
-        }
-        _gateway_session.until_known([*made.values()][-1])
-    return made
+
+    def new_model(exchange: Exchange, price_list: str) -> str:
+        return _gateway_session.new_model(upstream.base(exchange.id, **pace(exchange)), rates=replay.rates(price_list))
+
+    return models_of(_gateway_session, django_db_blocker, ENDPOINTS, new_model)
 
 
 def pace(exchange: Exchange) -> dict[str, int]:
@@ -75,13 +61,9 @@ def ask(caller: Caller, exchange: Exchange, model: str) -> Reply:
     return caller.send("POST", "/v1/chat/completions", {**exchange.request, "model": model})
 
 
-def cases(wanted: Callable[[Exchange], bool]) -> list[Any]:
-    return [pytest.param(exchange, id=exchange.id) for exchange in replay.exchanges() if wanted(exchange)]
-
-
 @pytest.mark.parametrize("price_list", PRICE_LISTS)
-@pytest.mark.parametrize("exchange", cases(lambda exchange: exchange.status == 200))
-def test_answers(gateway: Gateway, models: dict[tuple[str, str], str], exchange: Exchange, price_list: str) -> None:
+@pytest.mark.parametrize("exchange", cases(ENDPOINTS, lambda exchange: exchange.status == 200))
+def test_answers(gateway: Gateway, models: Models, exchange: Exchange, price_list: str) -> None:
     caller = gateway.caller()
     reply = ask(caller, exchange, models[exchange.id, price_list])
     assert reply.status == 200, reply.body
@@ -102,7 +84,7 @@ def test_answers(gateway: Gateway, models: dict[tuple[str, str], str], exchange:
     else:
         assert reply.body == exchange.body, "a whole answer goes through to the byte"
         check_types(exchange, [exchange.response["body"]], [reply.json])
-    ran.add((exchange.id, price_list))
+    ran.cases.add((exchange.id, price_list))
 
 
 def check_stream(exchange: Exchange, reply: Reply, row: dict[str, Any]) -> None:
@@ -167,7 +149,7 @@ def check_types(exchange: Exchange, theirs: list[Any], ours: list[Any]) -> None:
     """What the provider sent right we send right, by the official library's types and by the published schema."""
     if all(fits(exchange, value) for value in theirs):
         assert all(fits(exchange, value) for value in ours)
-        valid.add(exchange.id)
+        ran.valid.add(exchange.id)
 
 
 def fits(exchange: Exchange, value: Any) -> bool:
@@ -183,10 +165,8 @@ def fits(exchange: Exchange, value: Any) -> bool:
     return True
 
 
-@pytest.mark.parametrize("exchange", cases(lambda exchange: exchange.status == 200))
-def test_the_official_library_reads_all_of_it(
-    gateway: Gateway, models: dict[tuple[str, str], str], exchange: Exchange
-) -> None:
+@pytest.mark.parametrize("exchange", cases(ENDPOINTS, lambda exchange: exchange.status == 200))
+def test_the_official_library_reads_all_of_it(gateway: Gateway, models: Models, exchange: Exchange) -> None:
     caller, body = gateway.caller(), {**exchange.request, "model": models[exchange.id, "A"]}
     if {"cut", "error_in_stream"} & set(exchange.tags):
         with pytest.raises(openai.APIError, match=r"The stream broke off|overloaded"):
@@ -201,9 +181,9 @@ def test_the_official_library_reads_all_of_it(
 
 
 @pytest.mark.parametrize("price_list", PRICE_LISTS)
-@pytest.mark.parametrize("exchange", cases(lambda exchange: exchange.status != 200))
+@pytest.mark.parametrize("exchange", cases(ENDPOINTS, lambda exchange: exchange.status != 200))
 def test_failures_cost_nothing_and_are_told_cleanly(
-    gateway: Gateway, models: dict[tuple[str, str], str], exchange: Exchange, price_list: str
+    gateway: Gateway, models: Models, exchange: Exchange, price_list: str
 ) -> None:
     caller = gateway.caller(credits=500)
     reply = ask(caller, exchange, models[exchange.id, price_list])
@@ -221,7 +201,7 @@ def test_failures_cost_nothing_and_are_told_cleanly(
         assert reply.error["message"] == theirs["message"]
         assert (reply.error["type"], reply.error["code"]) == (theirs["type"], theirs["code"])
         assert reply.error["param"] == theirs.get("param")
-    ran.add((exchange.id, price_list))
+    ran.cases.add((exchange.id, price_list))
 
 
 @pytest.mark.parametrize("name", ACCOUNT_ERRORS)
@@ -234,13 +214,6 @@ def test_trouble_with_our_account_leads_to_the_next_target(gateway: Gateway, ups
     assert caller.settled_books().charged == good.charge("A")
 
 
-def test_every_exchange_of_the_index_ran(request: pytest.FixtureRequest, figures: Callable[[str], None]) -> None:
-    """Last of the file. A run that was narrowed to single cases proves nothing here."""
-    collected = sum(item.path == request.node.path for item in request.session.items)
-    listed = [entry for entry in replay.index()["fixtures"] if entry["endpoint"] == "chat.completions"]
-    if collected <= len(listed) * len(PRICE_LISTS):
-        pytest.skip("the run is narrowed")
-    figures(f"recorded chat completions billed to the microcredit: {len(ran)} of {len(listed) * len(PRICE_LISTS)}")
-    figures(f"of these within the vendor's types and schemas: {len(valid)} exchanges")
-    assert ran == {(entry["id"], price_list) for entry in listed for price_list in PRICE_LISTS}
-    assert len(valid) >= LEAST_VALID
+def test_every_exchange_of_the_index_ran(request: pytest.FixtureRequest, figures: Figures) -> None:
+    """Last of the file."""
+    ran.check(request, figures, "recorded chat completions", ENDPOINTS, LEAST_VALID)

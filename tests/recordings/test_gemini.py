@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -18,6 +17,7 @@ import pytest
 import pytest_django
 from google.genai import types
 
+from tests.recordings.whole_index import PRICE_LISTS, Figures, Models, Ran, cases, models_of
 from tests.support import replay
 from tests.support.gateway import Caller, Gateway
 from tests.support.http import Reply
@@ -25,7 +25,6 @@ from tests.support.replay import Exchange
 
 pytestmark = replay.NEEDED
 
-PRICE_LISTS = ("A", "B")
 WHOLE, STREAM, COUNT = "generateContent", "streamGenerateContent", "countTokens"
 ENDPOINTS = (WHOLE, STREAM, COUNT)
 FREE_TOOLS = (("file_search", 0), ("google_search", 0), ("url_context", 0))
@@ -39,40 +38,23 @@ TOLD = {
 #: So many answers at least must satisfy the published schema.
 LEAST_VALID = 12
 
-ran: set[tuple[str, str]] = set()
-valid: set[str] = set()
+ran = Ran()
 
 
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[Any]:
-    with replay.running() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def models(
-    upstream: Any, _gateway_session: Gateway, django_db_blocker: pytest_django.DjangoDbBlocker
-) -> dict[tuple[str, str], str]:
+def models(upstream: Any, _gateway_session: Gateway, django_db_blocker: pytest_django.DjangoDbBlocker) -> Models:
     """A model for each exchange and price list, whose only provider answers with that exchange."""
-    with _gateway_session.connected(django_db_blocker):
-        made = {
-            (exchange.id, price_list): _gateway_session.new_model(
-                upstream.base(exchange.id),
-                kind="gemini",
-                adapter="gemini",
-                rates=replace(replay.rates(price_list), server_tools=FREE_TOOLS),
-                max_output_tokens=65_536,
-            )
-            for endpoint in ENDPOINTS
-            for exchange in replay.exchanges(endpoint)
-            for price_list in PRICE_LISTS
-        }
-        _gateway_session.until_known([*made.values()][-1])
-    return made
 
+    def new_model(exchange: Exchange, price_list: str) -> str:
+        return _gateway_session.new_model(
+            upstream.base(exchange.id),
+            kind="gemini",
+            adapter="gemini",
+            rates=replace(replay.rates(price_list), server_tools=FREE_TOOLS),
+            max_output_tokens=65_536,
+        )
 
-def cases(endpoint: str, wanted: Callable[[Exchange], bool] = lambda _: True) -> list[Any]:
-    return [pytest.param(exchange, id=exchange.id) for exchange in replay.exchanges(endpoint) if wanted(exchange)]
+    return models_of(_gateway_session, django_db_blocker, ENDPOINTS, new_model)
 
 
 def ask(caller: Caller, exchange: Exchange, model: str, method: str, query: str = "") -> Reply:
@@ -91,20 +73,20 @@ def check_bill(caller: Caller, exchange: Exchange, reply: Reply, price_list: str
 
 
 @pytest.mark.parametrize("price_list", PRICE_LISTS)
-@pytest.mark.parametrize("exchange", cases(WHOLE, lambda exchange: exchange.status == 200))
-def test_answers(gateway: Gateway, models: dict[tuple[str, str], str], exchange: Exchange, price_list: str) -> None:
+@pytest.mark.parametrize("exchange", cases([WHOLE], lambda exchange: exchange.status == 200))
+def test_answers(gateway: Gateway, models: Models, exchange: Exchange, price_list: str) -> None:
     caller = gateway.caller(credits=5000)
     reply = ask(caller, exchange, models[exchange.id, price_list], WHOLE)
     assert (reply.status, reply.body) == (200, exchange.body)
     check_bill(caller, exchange, reply, price_list)
     assert float(reply.headers["x-hypereal-credits"]) == (exchange.charge(price_list) or 0) / 1_000_000
     check_types(exchange, [reply.json])
-    ran.add((exchange.id, price_list))
+    ran.cases.add((exchange.id, price_list))
 
 
 @pytest.mark.parametrize("price_list", PRICE_LISTS)
-@pytest.mark.parametrize("exchange", cases(STREAM))
-def test_streams(gateway: Gateway, models: dict[tuple[str, str], str], exchange: Exchange, price_list: str) -> None:
+@pytest.mark.parametrize("exchange", cases([STREAM]))
+def test_streams(gateway: Gateway, models: Models, exchange: Exchange, price_list: str) -> None:
     """As events to the byte, whatever form the provider chose, and as one list."""
     caller = gateway.caller(credits=5000)
     model = models[exchange.id, price_list]
@@ -122,7 +104,7 @@ def test_streams(gateway: Gateway, models: dict[tuple[str, str], str], exchange:
     assert listed.json == sent
     check_bill(other, exchange, listed, price_list)
     check_types(exchange, sent)
-    ran.add((exchange.id, price_list))
+    ran.cases.add((exchange.id, price_list))
 
 
 def pieces_of(exchange: Exchange) -> list[Any]:
@@ -137,7 +119,7 @@ def check_types(exchange: Exchange, pieces: list[Any]) -> None:
     for piece in pieces:
         types.GenerateContentResponse._from_response(response=snake_named(copy.deepcopy(piece)), kwargs={})
     if all(fits(piece, "GenerateContentResponse") for piece in pieces):
-        valid.add(exchange.id)
+        ran.valid.add(exchange.id)
 
 
 def snake_named(piece: dict[str, Any]) -> dict[str, Any]:
@@ -160,9 +142,9 @@ def schemas() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("price_list", PRICE_LISTS)
-@pytest.mark.parametrize("exchange", cases(WHOLE, lambda exchange: exchange.status != 200))
+@pytest.mark.parametrize("exchange", cases([WHOLE], lambda exchange: exchange.status != 200))
 def test_failures_cost_nothing_and_are_told_cleanly(
-    gateway: Gateway, models: dict[tuple[str, str], str], exchange: Exchange, price_list: str
+    gateway: Gateway, models: Models, exchange: Exchange, price_list: str
 ) -> None:
     caller = gateway.caller(credits=500)
     reply = ask(caller, exchange, models[exchange.id, price_list], WHOLE)
@@ -174,29 +156,20 @@ def test_failures_cost_nothing_and_are_told_cleanly(
     assert (reply.status, reply.error["type"], reply.error["status"]) == TOLD[exchange.id]
     assert ("retry-after" in reply.headers) == (reply.status == 503)
     assert "key" not in reply.error["message"].lower()
-    ran.add((exchange.id, price_list))
+    ran.cases.add((exchange.id, price_list))
 
 
 @pytest.mark.parametrize("price_list", PRICE_LISTS)
-@pytest.mark.parametrize("exchange", cases(COUNT))
-def test_counts_of_tokens(
-    gateway: Gateway, models: dict[tuple[str, str], str], exchange: Exchange, price_list: str
-) -> None:
+@pytest.mark.parametrize("exchange", cases([COUNT]))
+def test_counts_of_tokens(gateway: Gateway, models: Models, exchange: Exchange, price_list: str) -> None:
     caller = gateway.caller()
     reply = ask(caller, exchange, models[exchange.id, price_list], COUNT)
     assert (reply.status, reply.body) == (200, exchange.body)
     assert fits(reply.json, "CountTokensResponse")
     assert caller.books().log == []
-    ran.add((exchange.id, price_list))
+    ran.cases.add((exchange.id, price_list))
 
 
-def test_every_exchange_of_the_index_ran(request: pytest.FixtureRequest, figures: Callable[[str], None]) -> None:
-    """Last of the file. A run that was narrowed to single cases proves nothing here."""
-    collected = sum(item.path == request.node.path for item in request.session.items)
-    listed = [entry for entry in replay.index()["fixtures"] if entry["endpoint"] in ENDPOINTS]
-    if collected <= len(listed) * len(PRICE_LISTS):
-        pytest.skip("the run is narrowed")
-    figures(f"recorded exchanges of Gemini's format billed to the microcredit: {len(ran)} of {len(listed) * 2}")
-    figures(f"of these within the published schema: {len(valid)} exchanges")
-    assert ran == {(entry["id"], price_list) for entry in listed for price_list in PRICE_LISTS}
-    assert len(valid) >= LEAST_VALID
+def test_every_exchange_of_the_index_ran(request: pytest.FixtureRequest, figures: Figures) -> None:
+    """Last of the file."""
+    ran.check(request, figures, "recorded exchanges of Gemini's format", ENDPOINTS, LEAST_VALID)

@@ -7,7 +7,7 @@ What Google sent, to a caller of ``/chat/completions``; what providers of chat c
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -42,12 +42,6 @@ def served(exchange: Exchange) -> bool:
 def exchanges(spoken: str) -> list[Exchange]:
     names = ("generateContent", "streamGenerateContent") if spoken == TO_CHAT else ("chat.completions",)
     return [exchange for name in names for exchange in replay.exchanges(name) if served(exchange)]
-
-
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[Any]:
-    with replay.running() as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

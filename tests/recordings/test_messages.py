@@ -7,7 +7,6 @@ use have a price of zero there, as the index knows none.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from decimal import Decimal
 from functools import lru_cache
@@ -22,6 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from catalog import pricing
 from tests.recordings import sdks
+from tests.recordings.whole_index import PRICE_LISTS, Figures, Models, Ran, cases, models_of
 from tests.support import replay
 from tests.support.gateway import Caller, Gateway
 from tests.support.http import Reply
@@ -30,7 +30,6 @@ from upstreams.wire import Usage
 
 pytestmark = replay.NEEDED
 
-PRICE_LISTS = ("A", "B")
 ENDPOINTS = ("messages", "messages.count_tokens")
 #: Another model that recorded answers name, for an advisor's part or a fallback's; always at this price list.
 OTHER, OTHER_PRICES = "claude-opus-4-8", "A"
@@ -45,37 +44,25 @@ TOLD = {
 #: So many answers at least must satisfy the vendor's types and schemas.
 LEAST_VALID = 24
 
-ran: set[tuple[str, str]] = set()
-valid: set[str] = set()
+ran = Ran()
 
 
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[Any]:
-    with replay.running() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def models(
-    upstream: Any, _gateway_session: Gateway, django_db_blocker: pytest_django.DjangoDbBlocker
-) -> dict[tuple[str, str], str]:
+def models(upstream: Any, _gateway_session: Gateway, django_db_blocker: pytest_django.DjangoDbBlocker) -> Models:
     """A model for each exchange and price list, whose only provider answers with that exchange."""
+
+    def new_model(exchange: Exchange, price_list: str) -> str:
+        return _gateway_session.new_model(
+            upstream.base(exchange.id, **pace(exchange)),
+            kind="messages",
+            adapter="anthropic",
+            rates=replace(replay.rates(price_list), server_tools=FREE_TOOLS),
+            max_output_tokens=128_000,
+        )
+
     with _gateway_session.connected(django_db_blocker):
         _gateway_session.new_model(name=OTHER, kind="messages", rates=replay.rates(OTHER_PRICES))
-        made = {
-            (exchange.id, price_list): _gateway_session.new_model(
-                upstream.base(exchange.id, **pace(exchange)),
-                kind="messages",
-                adapter="anthropic",
-                rates=replace(replay.rates(price_list), server_tools=FREE_TOOLS),
-                max_output_tokens=128_000,
-            )
-            for endpoint in ENDPOINTS
-            for exchange in replay.exchanges(endpoint)
-            for price_list in PRICE_LISTS
-        }
-        _gateway_session.until_known([*made.values()][-1])
-    return made
+    return models_of(_gateway_session, django_db_blocker, ENDPOINTS, new_model)
 
 
 def pace(exchange: Exchange) -> dict[str, int]:
@@ -83,17 +70,13 @@ def pace(exchange: Exchange) -> dict[str, int]:
     return {"delay": 100} if "error_in_stream" in exchange.tags else {}
 
 
-def cases(wanted: Callable[[Exchange], bool], endpoint: str = "messages") -> list[Any]:
-    return [pytest.param(exchange, id=exchange.id) for exchange in replay.exchanges(endpoint) if wanted(exchange)]
-
-
 def ask(caller: Caller, exchange: Exchange, model: str, path: str = "/v1/messages") -> Reply:
     return caller.send("POST", f"{path}?beta=true", {**exchange.request, "model": model})
 
 
 @pytest.mark.parametrize("price_list", PRICE_LISTS)
-@pytest.mark.parametrize("exchange", cases(lambda exchange: exchange.status == 200))
-def test_answers(gateway: Gateway, models: dict[tuple[str, str], str], exchange: Exchange, price_list: str) -> None:
+@pytest.mark.parametrize("exchange", cases(["messages"], lambda exchange: exchange.status == 200))
+def test_answers(gateway: Gateway, models: Models, exchange: Exchange, price_list: str) -> None:
     caller = gateway.caller(credits=5000)
     reply = ask(caller, exchange, models[exchange.id, price_list])
     assert reply.status == 200, reply.body
@@ -112,13 +95,11 @@ def test_answers(gateway: Gateway, models: dict[tuple[str, str], str], exchange:
         assert answer.pop("hypereal")["credits"] == row["charged_microcredits"] / 1_000_000
         assert answer == exchange.response["body"]
         check_types(exchange, [exchange.response["body"]], [reply.json])
-    ran.add((exchange.id, price_list))
+    ran.cases.add((exchange.id, price_list))
 
 
-@pytest.mark.parametrize("exchange", cases(lambda exchange: exchange.status == 200))
-def test_the_official_library_reads_all_of_it(
-    gateway: Gateway, models: dict[tuple[str, str], str], exchange: Exchange
-) -> None:
+@pytest.mark.parametrize("exchange", cases(["messages"], lambda exchange: exchange.status == 200))
+def test_the_official_library_reads_all_of_it(gateway: Gateway, models: Models, exchange: Exchange) -> None:
     caller, body = gateway.caller(credits=5000), {**exchange.request, "model": models[exchange.id, "A"]}
     if "error_in_stream" in exchange.tags:
         with pytest.raises(anthropic.APIStatusError, match="overloaded"):
@@ -183,7 +164,7 @@ def check_types(exchange: Exchange, theirs: list[Any], ours: list[Any]) -> None:
     """What the provider sent right we send right, by the official library's types and by the published schema."""
     if all(fits(exchange, value) for value in theirs):
         assert all(fits(exchange, value) for value in ours)
-        valid.add(exchange.id)
+        ran.valid.add(exchange.id)
 
 
 def fits(exchange: Exchange, value: Any) -> bool:
@@ -211,9 +192,9 @@ def schemas() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("price_list", PRICE_LISTS)
-@pytest.mark.parametrize("exchange", cases(lambda exchange: exchange.status != 200))
+@pytest.mark.parametrize("exchange", cases(["messages"], lambda exchange: exchange.status != 200))
 def test_failures_cost_nothing_and_are_told_cleanly(
-    gateway: Gateway, models: dict[tuple[str, str], str], exchange: Exchange, price_list: str
+    gateway: Gateway, models: Models, exchange: Exchange, price_list: str
 ) -> None:
     caller = gateway.caller(credits=500)
     reply = ask(caller, exchange, models[exchange.id, price_list])
@@ -222,7 +203,7 @@ def test_failures_cost_nothing_and_are_told_cleanly(
     assert (books.charged, books.held, books.holds, books.transfers) == (0, 0, ["voided"], [])
     assert (row["status"], row["error_type"]) == (reply.status, reply.error["type"])
     check_error(exchange, reply)
-    ran.add((exchange.id, price_list))
+    ran.cases.add((exchange.id, price_list))
 
 
 def check_error(exchange: Exchange, reply: Reply) -> None:
@@ -240,10 +221,8 @@ def check_error(exchange: Exchange, reply: Reply) -> None:
 
 
 @pytest.mark.parametrize("price_list", PRICE_LISTS)
-@pytest.mark.parametrize("exchange", cases(lambda _: True, "messages.count_tokens"))
-def test_counts_of_tokens(
-    gateway: Gateway, models: dict[tuple[str, str], str], exchange: Exchange, price_list: str
-) -> None:
+@pytest.mark.parametrize("exchange", cases(["messages.count_tokens"], lambda _: True))
+def test_counts_of_tokens(gateway: Gateway, models: Models, exchange: Exchange, price_list: str) -> None:
     caller = gateway.caller()
     reply = ask(caller, exchange, models[exchange.id, price_list], "/v1/messages/count_tokens")
     if exchange.status == 200:
@@ -251,16 +230,9 @@ def test_counts_of_tokens(
     else:
         check_error(exchange, reply)
     assert caller.books().log == []
-    ran.add((exchange.id, price_list))
+    ran.cases.add((exchange.id, price_list))
 
 
-def test_every_exchange_of_the_index_ran(request: pytest.FixtureRequest, figures: Callable[[str], None]) -> None:
-    """Last of the file. A run that was narrowed to single cases proves nothing here."""
-    collected = sum(item.path == request.node.path for item in request.session.items)
-    listed = [entry for entry in replay.index()["fixtures"] if entry["endpoint"] in ENDPOINTS]
-    if collected <= len(listed) * len(PRICE_LISTS):
-        pytest.skip("the run is narrowed")
-    figures(f"recorded messages billed to the microcredit: {len(ran)} of {len(listed) * len(PRICE_LISTS)}")
-    figures(f"of these within the vendor's types and schemas: {len(valid)} exchanges")
-    assert ran == {(entry["id"], price_list) for entry in listed for price_list in PRICE_LISTS}
-    assert len(valid) >= LEAST_VALID
+def test_every_exchange_of_the_index_ran(request: pytest.FixtureRequest, figures: Figures) -> None:
+    """Last of the file."""
+    ran.check(request, figures, "recorded messages", ENDPOINTS, LEAST_VALID)

@@ -7,7 +7,7 @@ use have a price of zero there, as the index knows none.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 import pytest_django
 
 from tests.recordings import sdks
+from tests.recordings.whole_index import PRICE_LISTS, Figures, Models, Ran, cases, models_of
 from tests.support import replay
 from tests.support.gateway import Caller, Gateway
 from tests.support.http import Reply
@@ -24,7 +25,6 @@ from upstreams.responses_usage import SERVER_TOOLS
 
 pytestmark = replay.NEEDED
 
-PRICE_LISTS = ("A", "B")
 ENDPOINTS = ("responses", "embeddings")
 #: Fails inside a 200, behind its first events: nothing was delivered, and what it says of our account stays with us.
 FAILS_INSIDE = "openai-responses-s-error-1"
@@ -35,45 +35,23 @@ BACKGROUND = "openai-responses-background-mode-with-tool-vcr"
 #: So many answers at least must satisfy the vendor's schemas; some providers' own do not.
 LEAST_VALID = 24
 
-ran: set[tuple[str, str]] = set()
-valid: set[str] = set()
+ran = Ran()
 
 
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[Any]:
-    with replay.running() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def models(
-    upstream: Any, _gateway_session: Gateway, django_db_blocker: pytest_django.DjangoDbBlocker
-) -> dict[tuple[str, str], str]:
+def models(upstream: Any, _gateway_session: Gateway, django_db_blocker: pytest_django.DjangoDbBlocker) -> Models:
     """A model for each exchange and price list, whose only provider answers with that exchange."""
     free = tuple((name, 0) for name in sorted(SERVER_TOOLS))
-    with _gateway_session.connected(django_db_blocker):
-        made = {
-            (exchange.id, price_list): _gateway_session.new_model(
-                upstream.base(exchange.id),
-                kind=endpoint,
-                rates=replace(replay.rates(price_list), server_tools=free),
-                max_output_tokens=None,
-            )
-            for endpoint in ENDPOINTS
-            for exchange in replay.exchanges(endpoint)
-            for price_list in PRICE_LISTS
-        }
-        _gateway_session.until_known([*made.values()][-1])
-    return made
 
+    def new_model(exchange: Exchange, price_list: str) -> str:
+        return _gateway_session.new_model(
+            upstream.base(exchange.id),
+            kind=exchange.facts["endpoint"],
+            rates=replace(replay.rates(price_list), server_tools=free),
+            max_output_tokens=None,
+        )
 
-def cases(wanted: Callable[[Exchange], bool]) -> list[Any]:
-    return [
-        pytest.param(exchange, id=exchange.id)
-        for endpoint in ENDPOINTS
-        for exchange in replay.exchanges(endpoint)
-        if wanted(exchange)
-    ]
+    return models_of(_gateway_session, django_db_blocker, ENDPOINTS, new_model)
 
 
 def ask(caller: Caller, exchange: Exchange, model: str, **fields: Any) -> Reply:
@@ -88,8 +66,8 @@ def is_answer(exchange: Exchange) -> bool:
 
 
 @pytest.mark.parametrize("price_list", PRICE_LISTS)
-@pytest.mark.parametrize("exchange", cases(is_answer))
-def test_answers(gateway: Gateway, models: dict[tuple[str, str], str], exchange: Exchange, price_list: str) -> None:
+@pytest.mark.parametrize("exchange", cases(ENDPOINTS, is_answer))
+def test_answers(gateway: Gateway, models: Models, exchange: Exchange, price_list: str) -> None:
     caller = gateway.caller()
     reply = ask(caller, exchange, models[exchange.id, price_list])
     assert reply.status == 200, reply.body
@@ -104,8 +82,8 @@ def test_answers(gateway: Gateway, models: dict[tuple[str, str], str], exchange:
     else:
         assert reply.body == exchange.body
     if fits(exchange, reply):
-        valid.add(exchange.id)
-    ran.add((exchange.id, price_list))
+        ran.valid.add(exchange.id)
+    ran.cases.add((exchange.id, price_list))
 
 
 def fits(exchange: Exchange, reply: Reply) -> bool:
@@ -121,20 +99,16 @@ def fits(exchange: Exchange, reply: Reply) -> bool:
     return all(validator.is_valid(value) for value in values)
 
 
-@pytest.mark.parametrize("exchange", cases(is_answer))
-def test_the_official_library_reads_all_of_it(
-    gateway: Gateway, models: dict[tuple[str, str], str], exchange: Exchange
-) -> None:
+@pytest.mark.parametrize("exchange", cases(ENDPOINTS, is_answer))
+def test_the_official_library_reads_all_of_it(gateway: Gateway, models: Models, exchange: Exchange) -> None:
     body = {**exchange.request, "model": models[exchange.id, "A"]}
     body.pop("service_tier", None)
     got = sdks.read(gateway.caller(), f"/{exchange.facts['endpoint']}", body)
     assert got == (list(data_of(exchange.body)) if exchange.is_stream else [exchange.response["body"]])
 
 
-@pytest.mark.parametrize("exchange", cases(lambda exchange: is_answer(exchange) and exchange.is_stream))
-def test_streams_for_callers_who_asked_for_none(
-    gateway: Gateway, models: dict[tuple[str, str], str], exchange: Exchange
-) -> None:
+@pytest.mark.parametrize("exchange", cases(ENDPOINTS, lambda exchange: is_answer(exchange) and exchange.is_stream))
+def test_streams_for_callers_who_asked_for_none(gateway: Gateway, models: Models, exchange: Exchange) -> None:
     caller = gateway.caller()
     reply = ask(caller, exchange, models[exchange.id, "A"], stream=False)
     assert (reply.status, reply.headers["content-type"]) == (200, "application/json")
@@ -150,9 +124,9 @@ def data_of(stream: bytes) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("price_list", PRICE_LISTS)
-@pytest.mark.parametrize("exchange", cases(lambda exchange: not is_answer(exchange)))
+@pytest.mark.parametrize("exchange", cases(ENDPOINTS, lambda exchange: not is_answer(exchange)))
 def test_failures_cost_nothing_and_are_told_cleanly(
-    gateway: Gateway, models: dict[tuple[str, str], str], exchange: Exchange, price_list: str
+    gateway: Gateway, models: Models, exchange: Exchange, price_list: str
 ) -> None:
     caller = gateway.caller(credits=500)
     reply = ask(caller, exchange, models[exchange.id, price_list])
@@ -169,7 +143,7 @@ def test_failures_cost_nothing_and_are_told_cleanly(
         theirs = exchange.response["body"]["error"]
         assert reply.status == exchange.status
         assert {name: reply.error[name] for name in theirs} == theirs
-    ran.add((exchange.id, price_list))
+    ran.cases.add((exchange.id, price_list))
 
 
 @pytest.mark.parametrize("name", [FAILS_INSIDE, OUR_ACCOUNT])
@@ -186,13 +160,6 @@ def test_trouble_with_our_account_leads_to_the_next_target(
     assert caller.settled_books().charged == good.charge("A")
 
 
-def test_every_exchange_of_the_index_ran(request: pytest.FixtureRequest, figures: Callable[[str], None]) -> None:
-    """Last of the file. A run that was narrowed to single cases proves nothing here."""
-    collected = sum(item.path == request.node.path for item in request.session.items)
-    listed = [entry for entry in replay.index()["fixtures"] if entry["endpoint"] in ENDPOINTS]
-    if collected <= len(listed) * len(PRICE_LISTS):
-        pytest.skip("the run is narrowed")
-    figures(f"recorded responses and embeddings: {len(ran)} of {len(listed) * len(PRICE_LISTS)} to the microcredit")
-    figures(f"of these within the vendor's schemas: {len(valid)} exchanges")
-    assert ran == {(entry["id"], price_list) for entry in listed for price_list in PRICE_LISTS}
-    assert len(valid) >= LEAST_VALID
+def test_every_exchange_of_the_index_ran(request: pytest.FixtureRequest, figures: Figures) -> None:
+    """Last of the file."""
+    ran.check(request, figures, "recorded responses and embeddings", ENDPOINTS, LEAST_VALID)
