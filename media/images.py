@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 #: What one picture of a provider's may be at most: 4096 pixels squared as a PNG are some 40 MB.
 MOST_PICTURE_BYTES: Final = 64 * 1024 * 1024
+_NEWER_QUALITIES: Final = {"standard": "medium", "hd": "high"}
 _COPY_SECONDS: Final = 25.0
 
 
@@ -54,9 +55,7 @@ def order_of(entry: ModelEntry, ask: ImageAsk) -> tuple[Order, Units]:
     size = rules.choice(entry, "size", ask.size, [name for name, _ in media.sizes])
     ratio = rules.choice(entry, "aspect_ratio", ask.aspect_ratio, media.aspect_ratios)
     resolution = rules.choice(entry, "resolution", ask.resolution, [name for name, _ in media.resolutions])
-    quality = (
-        rules.choice(entry, "quality", ask.quality, [name for name, _ in media.qualities]) if media.qualities else ""
-    )
+    quality = _quality(entry, ask.quality)
     rules.check_references(entry, ask.sources, media.references)
     _check_mask(entry, ask)
     if size and ratio and not rules.same_shape(size, ratio):
@@ -76,12 +75,21 @@ def order_of(entry: ModelEntry, ask: ImageAsk) -> tuple[Order, Units]:
         aspect_ratio=ratio or _ratio_in(media.aspect_ratios, size) or media.default_aspect_ratio,
         resolution=resolution,
         scale=resolution or (tier if len(media.scales) > 1 else ""),
-        quality=quality or media.default_quality or ask.quality,
+        quality=quality or media.default_quality,
         sources=ask.sources,
         mask=ask.mask,
         members=ask.members,
     )
     return order, Units(order.n, media.at_quality(tier, quality))
+
+
+def _quality(entry: ModelEntry, asked: str) -> str:
+    """The quality as the model calls it: OpenAI's older words stand for the newer ones where those are offered."""
+    offered = [name for name, _ in entry.media.qualities]
+    if not offered:
+        return asked
+    newer = _NEWER_QUALITIES.get(asked, asked)
+    return rules.choice(entry, "quality", newer if newer in offered else asked, offered)
 
 
 def _check_mask(entry: ModelEntry, ask: ImageAsk) -> None:

@@ -25,7 +25,6 @@ _READ: Final = frozenset({
     "model", "intent", "prompt", "n", "size", "aspect_ratio", "resolution", "quality", "mask", "stream",
     "partial_images", "hypereal", *REFERENCE_MEMBERS,
 })  # fmt: skip
-_OLDER_QUALITIES: Final = {"standard": "medium", "hd": "high"}
 _FORMATS: Final = ("url", "b64_json")
 _OUTPUT_FORMATS: Final = ("png", "jpeg", "webp")
 
@@ -56,7 +55,7 @@ def parse(fields: Fields, files: Sequence[Source] = (), mask: Source | None = No
         size=_size(fields),
         aspect_ratio=_left_open(base.text(fields, "aspect_ratio", 20)),
         resolution=_left_open(base.text(fields, "resolution", 20)),
-        quality=_quality(fields),
+        quality=_left_open(base.text(fields, "quality", 20)),
         sources=(*files, *_references(fields)),
         mask=mask,
         members={name: raw for name, raw in fields.items() if name not in _READ},
@@ -113,12 +112,6 @@ def _number(fields: Fields) -> int:
 
 def _size(fields: Fields) -> str:
     return _left_open(base.text(fields, "size", 20)).lower().replace("*", "x").replace("×", "x")
-
-
-def _quality(fields: Fields) -> str:
-    """OpenAI's older words stand for the newer ones."""
-    word = _left_open(base.text(fields, "quality", 20))
-    return _OLDER_QUALITIES.get(word, word)
 
 
 def _left_open(word: str) -> str:
