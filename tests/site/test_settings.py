@@ -12,7 +12,7 @@ PRODUCT = [path.parent for path in ROOT.glob("*/__init__.py") if path.parent.nam
 READER = r"(?:env\.(?:text|flag|integer|seconds|words)|os\.environ(?:\.get|\.pop)?)"
 READS = re.compile(READER + r'[(\[]\s*"([A-Z][A-Z0-9_]+)"')
 #: Set by our own processes for each other; and what the setup snippets have customers set on their machines.
-OURS = {"DJANGO_SETTINGS_MODULE", "HYPEREAL_STARTED_AT", "HYPEREAL_API_KEY"}
+OURS = {"DJANGO_SETTINGS_MODULE", "HYPEREAL_STARTED_AT", "HYPEREAL_API_KEY", "WEBHOOK_SECRET"}
 
 
 def read_by_code() -> Iterator[str]:
