@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from django.db import transaction
+
 from catalog import endpoints, live
 from catalog.entries import ModelEntry
 from catalog.media import GpuRules
@@ -46,23 +48,30 @@ def asked(slug: str, job_input: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def place(slug: str) -> tuple[Engine, str] | Step:
-    """The engine and the endpoint of a hosted model, which is made where it is not there. Raises UpstreamError.
-
-    An endpoint that the engine has lost is forgotten and made again by the next step.
-    """
+    """The engine and the endpoint of a hosted model, which is made where it is not there. Raises UpstreamError."""
     name = engine.chosen()
     at = engine.by_name(name)
     row, _made = HostedEndpoint.objects.get_or_create(slug=slug, engine=name)
-    if row.endpoint_id:
-        if at.health(row.endpoint_id) is not None:
-            return at, row.endpoint_id
-        HostedEndpoint.objects.filter(pk=row.pk).update(template_id="", endpoint_id="")
-        return Elsewhere(seconds=0.2, error="endpoint_lost")
-    spec = _spec(slug, name)
-    row.template_id = at.create_template(spec)
-    row.endpoint_id = at.create_endpoint(spec, row.template_id)
-    row.save()
-    return at, row.endpoint_id
+    return (at, row.endpoint_id) if row.endpoint_id else _make(row, at)
+
+
+def forget(slug: str) -> None:
+    """The engine has lost the endpoint of a hosted model: the next step makes it again."""
+    HostedEndpoint.objects.filter(slug=slug, engine=engine.chosen()).update(template_id="", endpoint_id="")
+
+
+def _make(row: HostedEndpoint, at: Engine) -> tuple[Engine, str] | Step:
+    """One at a time: of two first calls, the other one comes back to what this one made."""
+    with transaction.atomic():
+        mine = HostedEndpoint.objects.select_for_update(skip_locked=True).filter(pk=row.pk).first()
+        if mine is None:
+            return Elsewhere(seconds=1.0, error="not_ready")
+        if not mine.endpoint_id:
+            spec = _spec(mine.slug, mine.engine)
+            mine.template_id = at.create_template(spec)
+            mine.endpoint_id = at.create_endpoint(spec, mine.template_id)
+            mine.save()
+    return at, mine.endpoint_id
 
 
 def _spec(slug: str, name: str) -> Spec:

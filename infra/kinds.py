@@ -25,6 +25,7 @@ from infra.rates import Tariff
 from jobs.kinds import Done, Elsewhere, Failed, Step, Stop, Stopped, Waiting
 from jobs.models import Job
 from upstreams import runpod
+from upstreams.errors import UpstreamError
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,11 @@ class GpuRuns:
             return Elsewhere(seconds=_NOT_READY_SECONDS, error="not_ready")
         return engine.by_name(row.engine), row.endpoint_id
 
+    def lost(self, job: Job) -> None:
+        """The engine does not know the endpoint any more: have it made again."""
+        for row in Deployment.objects.filter(pk=job.input["deployment"]):
+            deployments.wake(row)
+
     def asked(self, job: Job) -> Any:
         """The input that the worker gets."""
         return job.input["input"]
@@ -67,7 +73,13 @@ class GpuRuns:
             return place
         at, endpoint_id = place
         job.provider, job.target = at.name, f"{at.name}//{endpoint_id}"
-        seen = at.run(endpoint_id, self.asked(job), _policy(job))
+        try:
+            seen = at.run(endpoint_id, self.asked(job), _policy(job))
+        except UpstreamError as error:
+            if not runpod.is_gone(error):
+                raise
+            self.lost(job)
+            return Elsewhere(seconds=_NOT_READY_SECONDS, error="endpoint_lost")
         notes = {"provider_job_id": seen.id, "endpoint": endpoint_id, "engine": at.name, "looks": 0}
         if seen.ended:
             return self.outcome(job, seen)
@@ -171,6 +183,10 @@ class HostedRuns(GpuRuns):
     def place(self, job: Job) -> tuple[Engine, str] | Step:
         """The installation's endpoint for the model, made now where it is not there yet. Raises UpstreamError."""
         return hosted.place(job.model)
+
+    def lost(self, job: Job) -> None:
+        """The engine does not know the endpoint any more: have it made again."""
+        hosted.forget(job.model)
 
     def asked(self, job: Job) -> Any:
         """The caller's input over the model's defaults."""

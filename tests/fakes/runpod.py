@@ -57,9 +57,9 @@ class RunPod:
 
     def answer(self, method: str, path: str, body: Any) -> tuple[int, Any]:
         if found := re.fullmatch(r"/v1/(templates|endpoints)(?:/([\w-]+))?", path):
-            return self._manage(method, *found.groups(), body)
+            return self._manage(method, found[1], found[2], body)
         if found := re.fullmatch(r"/v2/([\w-]+)/(run|status|cancel|health)(?:/([\w-]+))?", path):
-            return self._queue(*found.groups(), body)
+            return self._queue(found[1], found[2], found[3], body)
         return 404, {"error": "not found"}
 
     def _manage(self, method: str, kind: str, key: str | None, body: Any) -> tuple[int, Any]:

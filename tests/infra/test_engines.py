@@ -23,6 +23,7 @@ from jobs import http
 from tests.support.gateway import wait_for
 from upstreams import runpod
 from upstreams.errors import AccountRefused, ConnectFailed, UpstreamRefusal
+from upstreams.wire import UpstreamRequest
 
 ROOT = Path(__file__).resolve().parents[2]
 POLICY = Policy(execution_ms=60_000, ttl_ms=600_000)
@@ -42,7 +43,7 @@ def sdk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[runpod.Account]:
     processes.kill_group(process)
 
 
-def ask(request: runpod.UpstreamRequest) -> Seen:
+def ask(request: UpstreamRequest) -> Seen:
     reply = http.send(request)
     return runpod.read_job(runpod.read(reply.status, reply.headers, reply.body))
 
