@@ -14,11 +14,14 @@ from django.db.models.functions import Now
 
 from jobs.models import Job
 from tests.support.gateway import Caller, wait_for
-from tests.support.job_yard import Yard, died, open_jobs, yard
+from tests.support.job_yard import PATIENCE, Yard, died, open_jobs, yard
 from tests.support.jobs import declared, submit
 from tests.support.paintings.kind import PRICE, Paintings
 from usage import verify
 from usage.models import RequestLog
+
+#: Each test starts several processes, one behind the other.
+pytestmark = pytest.mark.timeout(1_500)
 
 RESERVED = 10_000_000
 BALANCE = 1_000_000_000
@@ -48,7 +51,7 @@ def paint(caller: Caller, plan: str) -> Job:
     return submit(caller, kind="paintings", reserved=RESERVED, input={"plan": plan})
 
 
-def all_ended(caller: Caller, seconds: float = 60.0) -> None:
+def all_ended(caller: Caller, seconds: float = PATIENCE) -> None:
     wait_for(lambda: open_jobs(caller) == 0, seconds)
 
 
@@ -87,7 +90,7 @@ def test_jobs_survive_workers_being_killed_at_every_step(here: Yard) -> None:
         worker = here.start("worker", dies_at=point)
         plan = "quick" if point in ("job.settled", "job.ended") else "ok"
         assert caller.send("POST", "/v1/paintings", {"plan": plan}).status == 202
-        wait_for(lambda number=number: queue.zcard("rq:failed:media") == number, 60)  # type: ignore[misc]
+        wait_for(lambda number=number: queue.zcard("rq:failed:media") == number, PATIENCE)  # type: ignore[misc]
         here.kill(worker)
     queue.close()
     here.start("cron")
@@ -183,7 +186,7 @@ def test_providers_that_hang_up_forget_never_end_or_answer_too_late(here: Yard) 
     made = {plan: paint(caller, plan) for plan in plans}
     here.start("cron")
     endless = [made["never"].pk, made["late"].pk]
-    wait_for(lambda: Job.objects.filter(pk__in=endless, begun=True).count() == 2, 60)
+    wait_for(lambda: Job.objects.filter(pk__in=endless, begun=True).count() == 2, PATIENCE)
     Job.objects.filter(pk__in=endless).update(deadline_at=Now(), run_after=Now())
     all_ended(caller)
     ended = {plan: Job.objects.get(pk=job.pk) for plan, job in made.items()}

@@ -39,6 +39,8 @@ QUICK = {
     "JOB_RETRY_SECONDS": "0.1",
     "RATE_LIMIT_PER_MINUTE": "100000",
 }
+#: What a process may take to start, or a job to end, on a machine that has much else to do.
+PATIENCE = 240.0
 _COMMANDS = {
     "cron": ["manage.py", "run_cron"],
     "worker": ["manage.py", "rqworker", "media", "default", "--with-scheduler"],
@@ -69,7 +71,7 @@ class Yard:
         self.started.append(process)
         if port:
             self.ports[process.pid] = port
-            wait_for(lambda: processes.answers(port) or process.poll() is not None, 60)
+            wait_for(lambda: processes.answers(port) or process.poll() is not None, PATIENCE)
         return process
 
     def environment(self, **settings: str) -> dict[str, str]:
@@ -109,7 +111,7 @@ def open_jobs(caller: Caller) -> int:
     return Job.objects.filter(still, workspace_id=caller.workspace.pk).count()
 
 
-def died(process: subprocess.Popen[bytes], seconds: float = 60.0) -> None:
+def died(process: subprocess.Popen[bytes], seconds: float = PATIENCE) -> None:
     """Wait until the process was killed."""
     assert process.wait(seconds) == -signal.SIGKILL
 
