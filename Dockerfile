@@ -16,7 +16,8 @@ COPY . .
 RUN DATABASE_URL=postgresql://build@127.0.0.1:1/none REDIS_URL=redis://127.0.0.1:1/0 \
     DJANGO_SECRET_KEY=build ENCRYPTION_KEYS= API_KEY_PEPPER=build \
     python manage.py collectstatic --noinput \
-    && useradd --system --uid 10001 --no-create-home hypereal
+    && useradd --system --uid 10001 --no-create-home hypereal \
+    && install -d -o hypereal -m 700 /var/lib/hypereal
 
 USER hypereal
 EXPOSE 8000

@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Iterable
+from pathlib import Path
 from typing import IO
+
+from django.conf import settings
 
 from core.errors import RequestTooLarge
 from storage.sniffing import HEAD_BYTES
@@ -21,7 +24,7 @@ class Spool:
         self.most_bytes = most_bytes
         self.size_bytes = 0
         self.head = b""
-        self.file: IO[bytes] = tempfile.TemporaryFile(prefix="hypereal-")  # noqa: SIM115  (`close` closes it)
+        self.file: IO[bytes] = tempfile.TemporaryFile(dir=_folder())  # noqa: SIM115  (`close` closes it)
         self._hash = hashlib.sha256()
 
     def write(self, piece: bytes) -> None:
@@ -72,3 +75,13 @@ def too_large(most_bytes: int) -> RequestTooLarge:
     return RequestTooLarge(
         f"The file is larger than {most_bytes} bytes.", param="file", extra={"limit_bytes": most_bytes}
     )
+
+
+def _folder() -> str | None:
+    """Where bytes wait: on the storage's own disk, since /tmp may be memory. None where that can't be."""
+    folder = Path(settings.STORAGE_DIR)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return str(folder)
