@@ -28,7 +28,7 @@ from idempotency import replay
 from idempotency.replay import Hashes
 from keys.auth import KeyFacts
 from upstreams import classify
-from upstreams.errors import BadAnswer, TargetUnusable, UpstreamError
+from upstreams.errors import BadAnswer, TargetUnusable
 from upstreams.wire import Timeouts, UpstreamRequest
 from usage.items import Replay
 
@@ -222,14 +222,6 @@ class Reply:
 
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
-
-
-class Refuse(Protocol):
-    """What a failing answer of a provider means; see `upstreams.classify.refuse`."""
-
-    def __call__(
-        self, status: int, headers: Mapping[str, str], body: bytes, *, secret: str, known: bytes
-    ) -> UpstreamError: ...
 
 
 async def exchange(
