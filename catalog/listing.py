@@ -23,7 +23,8 @@ ANTHROPIC_MOST = 1000
 
 def openai_list(snapshot: Snapshot) -> dict[str, Any]:
     """``GET /models``: every model that can be called, by id."""
-    slugs = sorted((slug for slug, entry in snapshot.models.items() if entry.price and entry.endpoints), key=str.casefold)
+    callable_ones = (slug for slug, entry in snapshot.models.items() if entry.price and entry.endpoints)
+    slugs = sorted(callable_ones, key=str.casefold)
     return {"object": "list", "data": [_openai(snapshot.models[slug]) for slug in slugs]}
 
 
