@@ -145,7 +145,8 @@ def _refuse_repeat(workspace: Workspace, form_token: UUID | None) -> None:
 
 
 def _refuse_too_many(workspace: Workspace) -> None:
-    if ApiKey.objects.filter(workspace=workspace, deleted_at=None, internal=False).count() >= rules.MOST_KEYS:
+    in_lists = ApiKey.objects.filter(workspace=workspace, deleted_at=None, internal=False)
+    if in_lists.count() >= rules.MOST_KEYS:
         message = _("A workspace has at most %(most)d keys. Delete one first.") % {"most": rules.MOST_KEYS}
         raise errors.Conflict(message, code="too_many_keys")
 
