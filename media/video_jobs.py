@@ -13,6 +13,8 @@ from decimal import Decimal
 from functools import partial
 from typing import Any, Final
 
+from django.utils.translation import gettext_noop
+
 from catalog import endpoints, live
 from catalog.entries import TargetEntry
 from catalog.pricing import Line
@@ -21,7 +23,7 @@ from core.errors import InvalidRequest, Overloaded, TimedOut, UpstreamFailed
 from jobs import http
 from jobs.kinds import Done, Elsewhere, Failed, Step, Stop, Stopped, Waiting
 from jobs.models import Job
-from media import references
+from media import references, video_circuit
 from storage import objects
 from storage.models import Source, StoredObject
 from upstreams.errors import (
@@ -29,8 +31,10 @@ from upstreams.errors import (
     ConnectFailed,
     ConnectionLost,
     ConnectTimedOut,
+    ModelMissing,
     UpstreamError,
     UpstreamRateLimited,
+    UpstreamRefusal,
     UpstreamTimedOut,
 )
 from upstreams.tasks import Ask, Output, Standing, TaskAdapter
@@ -40,7 +44,7 @@ from upstreams.wire import Target
 log = logging.getLogger(__name__)
 
 #: An answer may hold a clip as base64.
-_MOST_ANSWER_BYTES: Final = 256 * 1024 * 1024
+_MOST_ANSWER_BYTES: Final = 128 * 1024 * 1024
 _MOST_CLIP_BYTES: Final = 1024 * 1024 * 1024
 _COPY_SECONDS: Final = 240.0
 #: Tries to copy a clip, with a new look at the task before each: its address may have changed.
@@ -50,11 +54,12 @@ _MOST_WAIT_SECONDS: Final = 30.0
 _RETRY_SECONDS: Final = 1.0
 _PER_SECOND: Final = "second"
 
-_MODERATED: Final = "The provider's content rules refused this clip."
-_FAILED: Final = "The provider could not make this clip."
-_LOST: Final = "The provider does not know this job any more."
-_NOT_COPIED: Final = "The clip was made, but could not be fetched from its provider."
-_NOBODY: Final = "No provider could take this job on."
+# The page of jobs shows these in the reader's language.
+_MODERATED: Final = gettext_noop("The provider's content rules refused this clip.")
+_FAILED: Final = gettext_noop("The provider could not make this clip.")
+_LOST: Final = gettext_noop("The provider does not know this job any more.")
+_NOT_COPIED: Final = gettext_noop("The clip was made, but could not be fetched from its provider.")
+_NOBODY: Final = gettext_noop("No provider could take this job on.")
 
 
 class Videos:
@@ -70,7 +75,9 @@ class Videos:
         if not chain:  # the catalog that a worker sees is a few seconds old; an operator may be at it
             raise Overloaded("No provider serves this model at this moment.")
         left_out = set(job.notes.get("left_out", ()))
-        entry = next((each for each in chain if each.target.label not in left_out), None)
+        left = [each for each in chain if each.target.label not in left_out]
+        # Those that keep failing come last, whatever their place.
+        entry = min(left, key=lambda each: video_circuit.is_open(each.target.label), default=None)
         if entry is None:
             return _nobody(str(job.notes.get("last_error", "")))
         target = entry.target
@@ -78,9 +85,12 @@ class Videos:
         try:
             adapter = adapter_for(target)
             ask = _ask(job, target, adapter)
-            notes = self._begun_before(job, target, adapter, ask) or self._begin(target, adapter, ask)
+            notes = self._begun_before(job, target, adapter, ask) or self._begin(job, target, adapter, ask)
         except UpstreamError as error:
+            if error.try_next_target:
+                video_circuit.failed(target.label)
             return self._other(job, chain, target, error)
+        video_circuit.succeeded(target.label)
         begun = {"task": notes, "target": target.label, "looks": 0, "state": "queued"}
         return Waiting(seconds=adapter.poll_seconds, progress=0, notes=begun)
 
@@ -92,8 +102,15 @@ class Videos:
         reply = http.send(request)
         return adapter.found(target, ask, reply.status, reply.body)
 
-    def _begin(self, target: Target, adapter: TaskAdapter, ask: Ask) -> dict[str, Any]:
-        return adapter.accepted(target, ask, *http.send(adapter.submit(target, ask)))
+    def _begin(self, job: Job, target: Target, adapter: TaskAdapter, ask: Ask) -> dict[str, Any]:
+        reply = http.send(adapter.submit(target, ask))
+        try:
+            return adapter.accepted(target, ask, *reply)
+        except UpstreamRefusal:
+            # An id that is used already: the task that nobody saw begin was only slow to be found.
+            if (notes := self._begun_before(job, target, adapter, ask)) is not None:
+                return notes
+            raise
 
     def _other(self, job: Job, chain: list[TargetEntry], target: Target, error: UpstreamError) -> Step:
         """Once more at the same target, or the next one, or the end of the chain."""
@@ -107,7 +124,7 @@ class Videos:
             return Elsewhere(
                 seconds=0.0, notes={"left_out": left_out, "tries": 0, "last_error": error.kind}, error=error.kind
             )
-        if not error.try_next_target or hasattr(error, "param"):
+        if isinstance(error, UpstreamRefusal) and not isinstance(error, ModelMissing):
             raise error  # the caller's own fault, in the provider's cleaned words
         log.warning("no target took a video on: %s", error.kind, extra={"job": str(job.pk), "model": job.model})
         return _nobody(error.kind)
@@ -257,7 +274,7 @@ def _failed(standing: Standing) -> Failed:
         return Failed(error_type=InvalidRequest.type, message=message, code="content_policy_violation")
     if standing.state == "gone":
         return Failed(error_type=UpstreamFailed.type, message=_LOST, code="job_lost")
-    message = f"{_FAILED} {standing.message}".strip()
+    message = f"{_FAILED} {standing.message}" if standing.message else _FAILED
     return Failed(error_type=UpstreamFailed.type, message=message, code=standing.code or "generation_failed")
 
 

@@ -7,9 +7,10 @@ import pytest
 from catalog import live
 from catalog.models import Provider
 from jobs.models import Job
+from media import video_circuit
 from tests.fakes.video_apis import Answer, OpenAI, serving
 from tests.fakes.video_tasks import Ark, DashScope, Kling, Xai
-from tests.support.gateway import Gateway
+from tests.support.gateway import Gateway, wait_for
 from tests.support.jobs import step
 from tests.videos.models import drive, paid, polled, serve, submitted
 
@@ -100,6 +101,29 @@ def test_a_lost_answer_makes_no_second_task_where_the_provider_keeps_our_id(gate
         assert paid(caller) == 50
 
 
+def test_a_task_that_was_slow_to_be_found_is_no_refusal(gateway: Gateway) -> None:
+    with serving(Kling()) as api:
+        api.submit_faults.append(Answer(cut=True))
+        api.look_faults.append(Answer({"code": 1203, "message": "The requested resource does not exist"}, 404))
+        caller = gateway.caller()
+        row = drive(submitted(caller, serve(gateway, api)))
+        assert (row.state, row.error_message) == ("succeeded", "")
+        assert len(api.submissions) == 1
+        assert sum(asked.method == "POST" for asked in api.asked) == 2  # the second one was refused: its id is used
+        assert paid(caller) == 50
+
+
+def test_a_model_that_a_provider_does_not_have_is_not_the_callers_fault(gateway: Gateway) -> None:
+    with serving(OpenAI()) as api:
+        error = {"message": "The model 'sora-2' does not exist", "code": "model_not_found", "type": "x"}
+        api.submit_faults.extend([Answer({"error": error}, 404)] * 3)
+        caller = gateway.caller()
+        row = drive(submitted(caller, serve(gateway, api)))
+        assert (row.state, row.error_type) == ("failed", "upstream_error")
+        assert "sora" not in row.error_message
+        assert paid(caller) == 0
+
+
 def test_a_worker_that_died_behind_the_submission_makes_no_second_task(gateway: Gateway) -> None:
     with serving(Kling()) as api:
         caller = gateway.caller()
@@ -139,3 +163,29 @@ def test_progress_never_goes_back(gateway: Gateway) -> None:
             seen.append(polled(caller, job)["progress"])
         assert seen[0] is None
         assert [each for each in seen if each is not None] == sorted(each for each in seen if each is not None)
+
+
+def test_a_target_that_keeps_failing_is_left_out_and_comes_back(gateway: Gateway) -> None:
+    with serving(Xai()) as first, serving(Ark()) as second:
+        first.submit_faults.extend([Answer(b"busy", 503)] * video_circuit.MOST_FAILURES)
+        model, caller = serve(gateway, first, second), gateway.caller()
+        for _ in range(3):  # two tries, two tries, and the one that takes it out
+            assert drive(submitted(caller, model)).state == "succeeded"
+        asked = len(first.asked)
+        row = drive(submitted(caller, model))
+        assert (row.attempts, row.provider) == (1, f"{model}-p1")
+        assert len(first.asked) == asked
+        label = f"{model}-p0//grok-imagine-video"
+        assert video_circuit.is_open(label)
+        video_circuit.failed(label, open_seconds=1)
+        wait_for(lambda: not video_circuit.is_open(label))
+        assert drive(submitted(caller, model)).provider == f"{model}-p0"
+        assert paid(caller, rows=5) == 250
+
+
+def test_a_target_that_is_left_out_is_asked_where_nobody_else_can(gateway: Gateway) -> None:
+    with serving(Xai()) as api:
+        model = serve(gateway, api)
+        for _ in range(5):
+            video_circuit.failed(f"{model}-p0//grok-imagine-video")
+        assert drive(submitted(gateway.caller(), model)).state == "succeeded"
