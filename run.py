@@ -85,6 +85,9 @@ def _make_venv() -> None:
     _say("making .venv")
     import venv
 
+    if VENV.is_symlink():
+        VENV.unlink()  # to clear it would empty the environment that it leads to
+
     try:
         # Without pip: unpacking it takes longer than all the rest, and it can run out of its wheel (_pip).
         venv.create(str(VENV), with_pip=False, clear=True)

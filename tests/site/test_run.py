@@ -145,3 +145,15 @@ def test_a_moved_environment_is_made_anew(with_venv: Path, tmp_path_factory: pyt
     # The new one is made without pip here, to need no index: what counts is that the old one is not used.
     missing = "import importlib.util; importlib.util.find_spec = lambda name: None"
     assert "no venv module" in _run(moved, "--install-only", before=missing).stderr
+
+
+def test_a_link_to_another_environment_is_never_cleared(
+    with_venv: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    other = tmp_path_factory.mktemp("other")
+    (other / "theirs").touch()
+    shutil.rmtree(with_venv / ".venv")
+    (with_venv / ".venv").symlink_to(other)
+    _run(with_venv, "--install-only")
+    assert (other / "theirs").exists()
+    assert not (with_venv / ".venv").is_symlink()
