@@ -197,9 +197,7 @@ def _given(headers: Mapping[str, str]) -> Iterable[tuple[str, str]]:
         yield name, value
 
 
-def _receive(
-    channel: _Channel, method: str, limits: Limits, sink: Callable[[bytes], object] | None = None
-) -> Response:
+def _receive(channel: _Channel, method: str, limits: Limits, sink: Callable[[bytes], object] | None = None) -> Response:
     answer = http.client.HTTPResponse(cast(socket.socket, channel), method=method)
     answer.begin()
     headers: dict[str, str] = {}

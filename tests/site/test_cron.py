@@ -111,5 +111,7 @@ def test_no_sweep_of_money_stands_behind_somebody_else_s_server() -> None:
     assert len({entry.name for entry in table}) == len(table)
     books = {entry.name for entry in table if entry.lane is Lane.BOOKS}
     assert {"holds of dead processes", "expired credits"} <= books
-    assert not {name for name in books for word in ("Stripe", "top-ups", "mails", "steps of jobs", "engines") if word in name}
+    assert not {
+        name for name in books for word in ("Stripe", "top-ups", "mails", "steps of jobs", "engines") if word in name
+    }
     assert {entry.lane for entry in table if entry.seconds >= 86_400} <= {Lane.LONG, Lane.BOOKS}
