@@ -254,7 +254,8 @@ class Postgres(_Server):
             "listen_addresses": "127.0.0.1",
             "port": str(self.port),
             "unix_socket_directories": "",
-            "max_connections": "100",
+            # A gateway process keeps up to nine, and a test run has a dozen of them.
+            "max_connections": "300",
             "shared_buffers": "128MB",
             "timezone": "UTC",
             "log_timezone": "UTC",

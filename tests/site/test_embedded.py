@@ -59,7 +59,7 @@ def test_postgres_starts_keeps_its_data_and_takes_the_same_port_again(postgres: 
     url = postgres.start()
     assert str(_query(url, "SHOW server_version")).startswith("18.")
     assert _query(url, "SHOW fsync") == "on"
-    assert _query(url, "SHOW max_connections") == "100"
+    assert _query(url, "SHOW max_connections") == "300"
     assert _query(url, "SHOW data_checksums") == "on"
     _execute(url, "CREATE TABLE kept AS SELECT 7 AS value")
     postgres.stop()
