@@ -21,7 +21,9 @@ from tests.support import http
 from tests.support.gateway import wait_for
 from tests.support.http import Reply
 from tests.support.money import Payer
+from tests.webhooks.receivers import receiver
 from usage.models import RequestLog
+from webhooks import default_secret, signing
 
 SECONDS = 120.0
 
@@ -240,6 +242,28 @@ def test_a_deployment_of_the_sample_and_a_run_on_it(reader: Reader) -> None:
     inline = reader.send("POST", "/v1/gpu/run/my-comfy-workflow", {**asked, "sync": True})
     assert (inline.status, inline.json["status"]) == (200, "succeeded")
     assert reader.send("DELETE", "/v1/deployments/my-comfy-workflow").status in (200, 204)
+
+
+def test_a_deployments_server_is_told_what_became_of_its_runs(reader: Reader) -> None:
+    """Signed, and verified by a library that no one here wrote; what failed is told too and costs nothing."""
+    with receiver() as server:
+        body = {"slug": "told", "dockerImage": "hypereal/sample", "gpuTypes": ["AMPERE_16"], "webhookUrl": server.url}
+        assert reader.send("POST", "/v1/deployments", body).status == 201
+        reader.until_ready("/v1/deployments/told")
+        good = reader.send("POST", "/v1/gpu/run/told", {"input": {"prompt": "well"}})
+        bad = reader.send("POST", "/v1/gpu/run/told", {"input": {"mode": "fail"}})
+        for run in (good, bad):
+            reader.until_over(f"/v1/gpu/jobs/{run.json['job_id']}")
+        wanted = {good.json["job_id"]: "job.succeeded", bad.json["job_id"]: "job.failed"}
+        secret = signing.current(default_secret.of(reader.workspace.pk))
+
+        def told() -> dict[str, str]:
+            messages = [request.verified(secret) for request in server.requests]
+            return {message["data"]["jobId"]: message["type"] for message in messages if "jobId" in message["data"]}
+
+        wait_for(lambda: told() == wanted, SECONDS)
+    assert (reader.charged(good) > 0, reader.charged(bad)) == (True, 0)
+    assert reader.send("DELETE", "/v1/deployments/told").status in (200, 204)
 
 
 def test_hosted_models(reader: Reader) -> None:
