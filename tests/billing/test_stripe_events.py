@@ -86,7 +86,7 @@ def test_a_worker_is_woken_on_commit(
     with django_capture_on_commit_callbacks(execute=True):
         deliver(client, told(stripe, COMPLETED))
         assert woken == []
-    ((task, arguments, queue, _),) = woken
+    ((task, arguments, queue, *_),) = woken
     assert queue == "critical"
     import_string(task)(*arguments)
     assert books(payer) == paid(1_000)

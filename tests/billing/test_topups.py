@@ -440,9 +440,7 @@ def test_a_worker_is_woken_for_the_mail(
     payer: Payer, stripe: FakeStripe, monkeypatch: pytest.MonkeyPatch, django_capture_on_commit_callbacks: Any
 ) -> None:
     woken: list[tuple[str, Any]] = []
-    monkeypatch.setattr(
-        "core.background._enqueue", lambda task, arguments, queue, job_id: woken.append((task, arguments))
-    )
+    monkeypatch.setattr("core.background._enqueue", lambda task, arguments, *_: woken.append((task, arguments)))
     topup = start(payer)
     stripe.pay(topup)
     with django_capture_on_commit_callbacks(execute=True):

@@ -369,7 +369,7 @@ def test_an_existing_account_is_linked_told_and_signed_out_elsewhere(
     assert is_signed_in(browser)
     assert not is_signed_in(elsewhere)
     assert User.objects.count() == 1
-    assert mailoutbox[-1].subject == "Acme now signs you in to Hypereal"
+    assert "Acme now signs you in to Hypereal" in [mail.subject for mail in mailoutbox]
 
 
 def test_an_operator_s_account_takes_its_own_word(connection: SsoConnection, provider: OidcProvider) -> None:
