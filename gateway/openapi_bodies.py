@@ -91,7 +91,7 @@ BODIES: Final[Mapping[str, Schema]] = {
     "gemini/v1beta/models/{name}:embedContent": _EMBED_CONTENT,
     "gemini/v1beta/models/{name}:batchEmbedContents": body(("requests",), requests={**LIST, "items": _EMBED_CONTENT}),
     "deployments": body(
-        ("slug", "dockerImage", "gpuTypes"),
+        ("slug", "name", "dockerImage", "gpuTypes"),
         slug=TEXT, name=TEXT, dockerImage=TEXT, gpuTypes={"anyOf": [TEXT, {"type": "array", "items": TEXT}]},
         minWorkers={"type": "integer", "minimum": 0}, maxWorkers=CEILING, idleTimeoutSeconds=CEILING, webhookUrl=URL,
         env={"type": "object", "additionalProperties": TEXT},

@@ -247,7 +247,13 @@ def test_a_deployment_of_the_sample_and_a_run_on_it(reader: Reader) -> None:
 def test_a_deployments_server_is_told_what_became_of_its_runs(reader: Reader) -> None:
     """Signed, and verified by a library that no one here wrote; what failed is told too and costs nothing."""
     with receiver() as server:
-        body = {"slug": "told", "dockerImage": "hypereal/sample", "gpuTypes": ["AMPERE_16"], "webhookUrl": server.url}
+        body = {
+            "slug": "told",
+            "name": "Told",
+            "dockerImage": "hypereal/sample",
+            "gpuTypes": ["AMPERE_16"],
+            "webhookUrl": server.url,
+        }
         assert reader.send("POST", "/v1/deployments", body).status == 201
         reader.until_ready("/v1/deployments/told")
         good = reader.send("POST", "/v1/gpu/run/told", {"input": {"prompt": "well"}})
