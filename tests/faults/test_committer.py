@@ -247,6 +247,7 @@ def test_connections_that_are_cut_again_and_again_hold_nothing_up(installation: 
 
     uvloop.run(scenario())
     books = payer.books()
-    assert len(done) == len(books.transfers) == len(books.log) > 20
+    # None of the twenty was held up for good; how many calls each gets between two cuts is the machine's business.
+    assert len(done) == len(books.transfers) == len(books.log) >= 20
     assert (books.balance, books.held) == (1_000 * CREDIT - len(done), 0)
     assert verify.verify().findings == ()
