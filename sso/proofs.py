@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import secrets
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import dns.exception
-import dns.resolver
 from django.conf import settings
 from django.utils.translation import gettext as _
 
 from core import outbound
 from core.egress import EgressError, Limits, Purpose
 from sso.models import OrgDomain
+
+if TYPE_CHECKING:
+    from dns.resolver import Resolver
 
 logger = logging.getLogger(__name__)
 
@@ -68,18 +70,22 @@ def look(domain: str, token: str) -> Outcome:
 
 def _texts(name: str) -> list[str]:
     """All TXT records of a name; none where the name does not exist. Raises DNSException where nobody answers."""
+    from dns import resolver  # with all that DNS can be carried over; few processes ever look
+
     try:
         found = _resolver().resolve(f"{name}.", "TXT", lifetime=DNS_SECONDS, search=False)
-    except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
+    except (resolver.NXDOMAIN, resolver.NoAnswer):
         return []
     return [b"".join(record.strings).decode("utf-8", "replace").strip() for record in found]
 
 
-def _resolver() -> dns.resolver.Resolver:
+def _resolver() -> Resolver:
     """The machine's resolver, or the one that the operator names as ``address`` or ``address:port``."""
+    from dns.resolver import Resolver
+
     if not settings.DNS_RESOLVER:
-        return dns.resolver.Resolver()
-    resolver = dns.resolver.Resolver(configure=False)
+        return Resolver()
+    resolver = Resolver(configure=False)
     address, _sign, port = settings.DNS_RESOLVER.rpartition(":")
     if not address or address.endswith(":") or not port.isdigit():  # no port, also of a bare IPv6 address
         address, port = settings.DNS_RESOLVER, "53"

@@ -13,7 +13,7 @@ from django.urls import reverse
 
 from accounts import emails
 from orgs.models import Workspace
-from statements import composing, pdf, profiles
+from statements import composing, profiles
 from statements.composing import FINAL_AFTER, Statement, StatementDisagrees
 from statements.models import BillingProfile, SentStatement
 from statements.months import Month
@@ -69,6 +69,8 @@ def _send(profile: BillingProfile, month: Month) -> bool:
 
 
 def _message(made: Statement, workspace: Workspace, profile: BillingProfile) -> EmailMessage:
+    from statements import pdf  # takes half a second to load, and is needed once a month
+
     address = settings.SITE_URL + reverse("statements:statement", args=[made.month])
     context = {"statement": made, "workspace": workspace, "statement_url": address}
     mail = emails.message("statement", context, to=profile.email)

@@ -20,7 +20,7 @@ from events import audit
 from orgs import access
 from orgs.access import MemberRequest, requires
 from orgs.permissions import Permission
-from statements import composing, csv_file, pdf, profiles, wording
+from statements import composing, csv_file, profiles, wording
 from statements.composing import Statement
 from statements.forms import ProfileForm
 from statements.months import Month
@@ -88,6 +88,8 @@ def statement_csv(request: MemberRequest, month: str) -> HttpResponse:
 @requires(Permission.BILLING_READ)
 def statement_pdf(request: MemberRequest, month: str) -> HttpResponse:
     """One month as PDF."""
+    from statements import pdf  # takes half a second to load, and is seldom asked for
+
     workspace, made = request.access.workspace, _made(request, month)
     profile = profiles.at(workspace.pk, made.month.end)
     return _file(pdf.render(made, workspace, profile), "application/pdf", f"statement-{made.number}.pdf")

@@ -13,7 +13,8 @@ from core import clock, ids
 from events import audit
 from sso.models import ScimGroup, ScimUser, SsoConnection
 from sso.scim import people
-from sso.scim.resources import BASE_PATH, MOST_MEMBERS, Group
+from sso.scim import BASE_PATH
+from sso.scim.resources import MOST_MEMBERS, Group
 
 _LENGTH: Final = 255
 

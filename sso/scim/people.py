@@ -21,7 +21,8 @@ from sso import people as accounts
 from sso import roles
 from sso.models import ScimUser, SsoConnection
 from sso.refusals import SignInRefused
-from sso.scim.resources import BASE_PATH, User
+from sso.scim import BASE_PATH
+from sso.scim.resources import User
 
 _NAME_LENGTH: Final = 254
 _EXTERNAL_ID_LENGTH: Final = 255

@@ -26,7 +26,6 @@ from scim2_models import ServiceProviderConfig as Config
 #: Most resources in one page.
 MOST_RESULTS: Final = 200
 MOST_MEMBERS: Final = 20_000
-BASE_PATH: Final = "/scim/v2"
 
 
 class PersonName(ComplexAttribute):

@@ -18,7 +18,7 @@ from core import clock, errors, secrets
 from events import audit
 from sso import identifiers
 from sso.models import ScimToken, SsoConnection
-from sso.scim.resources import BASE_PATH
+from sso.scim import BASE_PATH
 
 PREFIX: Final = "scim_"
 MOST_TOKENS: Final = 5

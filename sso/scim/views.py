@@ -31,9 +31,8 @@ from scim2_models import NotImplementedException as NotImplementedHere
 from core import errors
 from events import audit
 from sso.models import ScimToken, SsoConnection
-from sso.scim import groups, people, search, tokens
+from sso.scim import BASE_PATH, groups, people, search, tokens
 from sso.scim.resources import (
-    BASE_PATH,
     PROVIDER,
     Group,
     GroupPatch,

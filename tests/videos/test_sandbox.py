@@ -22,8 +22,14 @@ PLAY = """async ([clip, moment]) => {
     video.onloadeddata = ready;
     video.onerror = () => failed(video.error.message);
   });
-  video.currentTime = moment;
-  await new Promise((ready) => (video.onseeked = ready));
+  await new Promise((ready) => {  // "seeked" may come before the picture
+    const look = (now, {mediaTime}) => {
+      if (Math.abs(mediaTime - moment) < 0.1) ready();
+      else video.requestVideoFrameCallback(look);
+    };
+    video.requestVideoFrameCallback(look);
+    video.currentTime = moment;
+  });
   const canvas = document.createElement("canvas");
   canvas.width = video.videoWidth;
   canvas.height = video.videoHeight;
