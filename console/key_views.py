@@ -6,7 +6,6 @@ the dialog's place and says so in a toast.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -23,7 +22,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from accounts import reauth
 from console import key_rows, snippets
 from console.forms import KeyForm, NewKeyForm
-from core import errors
+from core import errors, toasts
 from events import audit
 from keys import issuing, leaving, lookup, widening
 from keys.models import ApiKey
@@ -206,5 +205,5 @@ def _list(
     response["HX-Retarget"] = "#keys"
     response["HX-Reswap"] = "outerHTML"
     if toast:
-        response["HX-Trigger"] = json.dumps({"toast": {"text": toast, "tone": tone}})
+        toasts.say(response, toast, tone=tone)
     return response

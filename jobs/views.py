@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Final
 from urllib.parse import urlencode
 from uuid import UUID
@@ -15,7 +14,7 @@ from django.utils.cache import patch_vary_headers
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 
-from core import errors, ids
+from core import errors, ids, toasts
 from events import audit
 from jobs import cancelling, serving, showing
 from jobs.models import Job
@@ -64,7 +63,7 @@ def job(request: MemberRequest, job_id: UUID) -> HttpResponse:
     one = showing.of(_found(request, job_id))
     response = render(request, "jobs/job.html", {"one": one, **_rights(request)})
     if request.headers.get("HX-Request") and not one.is_open:  # the last time that a page asks: its end is said aloud
-        response["HX-Trigger"] = json.dumps({"toast": {"text": one.label, "tone": _TOAST_TONES.get(one.tone, "info")}})
+        toasts.say(response, one.label, tone=_TOAST_TONES.get(one.tone, "info"))
     patch_vary_headers(response, ["HX-Request"])
     return response
 

@@ -5,7 +5,6 @@ Under htmx what changes comes back as the panel (`#files`) and a toast; without 
 
 from __future__ import annotations
 
-import json
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -20,7 +19,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from core import errors, ids
+from core import errors, ids, toasts
 from events import audit
 from orgs.access import MemberRequest, requires
 from orgs.permissions import Permission
@@ -141,6 +140,5 @@ def _done(request: MemberRequest, text: str, *, tone: str = "success") -> HttpRe
         return HttpResponseRedirect(reverse("storage"))
     answer = render(request, "storage/_answer.html", _page(request))
     answer["HX-Retarget"], answer["HX-Reswap"] = "#files", "outerHTML"
-    # Not before: the region of toasts may lie in the dialog that is replaced.
-    answer["HX-Trigger-After-Settle"] = json.dumps({"toast": {"text": text, "tone": tone}})
+    toasts.say(answer, text, tone=tone)
     return answer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -17,7 +16,7 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_safe
 
 from accounts.models import User
-from core import errors
+from core import errors, toasts
 from core.templatetags.amounts import count_text, credits_text
 from orgs.access import MemberRequest, requires
 from orgs.permissions import Permission
@@ -112,7 +111,7 @@ def _page(request: MemberRequest, query: UsageQuery, context: dict[str, Any]) ->
     response = render(request, "usage/page.html", context, status=error.status if error and not is_htmx else 200)
     if is_htmx and not error:
         response["HX-Push-Url"] = address
-        response["HX-Trigger"] = json.dumps({"toast": {"text": _heard(context), "tone": ""}})
+        toasts.say(response, _heard(context), tone="")
     patch_vary_headers(response, ["HX-Request"])
     return response
 

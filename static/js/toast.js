@@ -1,5 +1,5 @@
 // Says something to everyone: toasts for the eye, the same live region for screen readers. Other modules dispatch a
-// "toast" event on the document; a server sends the header HX-Trigger: {"toast": {"text": "...", "tone": "success"}}.
+// "toast" event on the document; a server says it by the header of core/toasts.py.
 
 const SHOWN_MS = 6000;
 
@@ -24,6 +24,8 @@ function announce(text, tone = "") {
 }
 
 document.addEventListener("close", () => region && bringHome(), true);
+// A dialog that is taken away does not close: what was being said in it goes on outside.
+document.addEventListener("htmx:afterSettle", () => region && !region.isConnected && bringHome());
 document.addEventListener("toast", (event) => announce(event.detail.text, event.detail.tone ?? "info"));
 
 for (const failure of ["htmx:responseError", "htmx:sendError", "htmx:timeout"]) {

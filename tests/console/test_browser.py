@@ -90,11 +90,13 @@ def test_a_key_from_first_to_last(visit: Visit, person: User, window: dict[str, 
     dialog.get_by_role("button", name="Save").click()
     expect(page.get_by_role("rowheader", name="prod-eu")).to_be_visible()
     expect(page.locator("#new-key-secret")).to_have_count(0)
+    expect(page.locator("body > #toasts")).to_contain_text("“prod-eu” is changed.")  # its dialog is gone, it is not
 
     page.get_by_role("button", name="Actions for prod-eu").click()
     page.get_by_role("link", name="Disable", exact=True).click()
     page.get_by_role("dialog").get_by_role("button", name="Disable").click()
     expect(page.locator("#keys").get_by_text("Disabled")).to_be_visible()
+    expect(page.locator("#toasts")).to_contain_text("“prod-eu” is disabled.")
     visitor.assert_sound()
     page.get_by_role("button", name="Actions for prod-eu").click()
     page.get_by_role("button", name="Enable").click()
@@ -104,6 +106,7 @@ def test_a_key_from_first_to_last(visit: Visit, person: User, window: dict[str, 
     page.get_by_role("link", name="Delete", exact=True).click()
     page.get_by_role("dialog").get_by_role("button", name="Delete key").click()
     expect(page.get_by_text("No keys yet")).to_be_visible()
+    expect(page.locator("#toasts")).to_contain_text("“prod-eu” is deleted.")
     visitor.assert_sound()
     assert ApiKey.objects.get(workspace=person.personal_workspace).deleted_at
 

@@ -179,7 +179,7 @@ def test_the_same_form_twice_makes_one_key(client: Client, headers: dict[str, st
     first = secret_in(create(client, headers, form_token=token))
     second = create(client, headers, form_token=token)
     assert "ck_" not in text_of(second).replace(ApiKey.objects.get().prefix, "").replace("ck_...", "")
-    said = second.get("HX-Trigger", "") or text_of(client.get("/manage-api-keys"))
+    said = second.get("HX-Trigger-After-Settle", "") or text_of(client.get("/manage-api-keys"))
     assert "This key was already made" in said
     assert lookup.by_secret(first, address=None)
     assert ApiKey.objects.count() == 1
@@ -250,7 +250,7 @@ def test_dialogs_for_htmx(client: Client, issued: issuing.Issued) -> None:
 def test_disable_enable_delete(client: Client, issued: issuing.Issued) -> None:
     url = f"/manage-api-keys/{issued.key.pk}"
     answer = client.post(f"{url}/state", {"enabled": "0"}, headers=HTMX)
-    assert "is disabled" in answer["HX-Trigger"]
+    assert "is disabled" in answer["HX-Trigger-After-Settle"]
     assert "Disabled" in text_of(answer)
     client.post(f"{url}/state", {"enabled": "1"})
     issued.key.refresh_from_db()

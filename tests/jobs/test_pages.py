@@ -72,7 +72,7 @@ def test_the_page_of_a_job_shows_its_money_its_attempts_and_its_result(
     amounts = re.findall(r"<dt[^>]*>(Reserved|Charged|Given back)</dt><dd[^>]*>\s*(?:<bdi[^>]*>)?([\d.,]+)", page)
     assert dict(amounts) == {"Reserved": "10.00", "Charged": "7.00", "Given back": "3.00"}
     again = client.get(f"/jobs/{job.pk}", headers={"HX-Request": "true"})
-    assert "Succeeded" in again["HX-Trigger"]
+    assert "Succeeded" in again["HX-Trigger-After-Settle"]
 
 
 def test_a_failure_says_what_went_wrong_and_that_all_came_back(client: Client, payer: Payer, kind: Scripted) -> None:

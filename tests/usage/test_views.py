@@ -155,7 +155,7 @@ def test_htmx_is_told_the_address_and_what_to_say(payer: Payer, client: Client) 
     rows.call(payer, CREDIT, at=clock.now(), model="gpt-5.5")
     answer = client.get("/usage?days=30&q=&model=gpt-5.5&status=&endpoint=", headers=HTMX)
     assert answer["HX-Push-Url"] == "/usage?model=gpt-5.5"
-    assert json.loads(answer["HX-Trigger"]) == {"toast": {"text": "1 request found", "tone": ""}}
+    assert json.loads(answer["HX-Trigger-After-Settle"]) == {"toast": {"text": "1 request found", "tone": ""}}
     assert "HX-Request" in answer["Vary"]
 
 
