@@ -205,6 +205,10 @@ def stand_ins(app_configs: _Apps, **_: Any) -> list[CheckMessage]:
     if settings.SANDBOX_BASE_URL:
         text = "SANDBOX_BASE_URL is set: models without a provider's key are answered with made-up text, for money."
         found.append(Error(text, id="hypereal.E016"))
+    if settings.GPU_LOCAL_URL:
+        text = "GPU_LOCAL_URL is set: the development engine runs the sample worker on this machine, for money."
+        hint = "Set RUNPOD_API_KEY and leave GPU_LOCAL_URL and GPU_LOCAL_SECRET out."
+        found.append(Warning(text, hint=hint, id="hypereal.W003"))
     if settings.EMAIL_BACKEND != "django.core.mail.backends.smtp.EmailBackend":
         text = "EMAIL_URL sends no mail: nobody can confirm an address or reset a password."
         found.append(Warning(text, hint="EMAIL_URL=smtp+tls://user:password@host:587", id="hypereal.W002"))

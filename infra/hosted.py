@@ -42,9 +42,9 @@ def rules_of(slug: str) -> GpuRules:
 
 
 def asked(slug: str, job_input: Mapping[str, Any]) -> dict[str, Any]:
-    """The caller's input over the model's defaults, which only the sample worker needs."""
+    """The caller's input over the model's defaults, which only the sample worker needs. Raises AccountRefused."""
     defaults = dict(rules_of(slug).defaults) if engine.chosen() == engine.LOCAL else {}
-    return {**job_input, **defaults}
+    return {**defaults, **job_input}
 
 
 def place(slug: str) -> tuple[Engine, str] | Step:

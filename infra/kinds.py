@@ -1,7 +1,8 @@
 """Runs on GPUs as kinds of job: on a deployment (``gpu_run``) and on a hosted model's endpoint (``gpu``).
 
 Money: what is reserved is the price of ``max_seconds``; what is charged is the engine's own execution time, to the
-millisecond, never beyond that. What failed, ran too long, or vanished costs nothing; what was cancelled while it ran
+millisecond, never beyond that; where it tells none, the time between its beginning and its end as they were seen from
+here, marked as an estimate. What failed, ran too long, or vanished costs nothing; what was cancelled while it ran
 costs what the engine bills. A step may run twice: a run whose answer was lost may be started a second time at the
 engine, which has no way to tell, and is still charged once.
 """
@@ -9,13 +10,15 @@ engine, which has no way to tell, and is still charged once.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
 from catalog import endpoints
 from catalog.pricing import Line
-from core import money
+from core import clock, money
 from core.egress import EgressError
 from core.errors import NotFound, RequestTooLarge, TimedOut, UpstreamFailed
 from infra import deployments, engine, hosted, outputs
@@ -80,7 +83,7 @@ class GpuRuns:
                 raise
             self.lost(job)
             return Elsewhere(seconds=_NOT_READY_SECONDS, error="endpoint_lost")
-        notes = {"provider_job_id": seen.id, "endpoint": endpoint_id, "engine": at.name, "looks": 0}
+        notes = {"provider_job_id": seen.id, "endpoint": endpoint_id, "engine": at.name, "looks": 0, **_waiting(seen)}
         if seen.ended:
             return self.outcome(job, seen)
         return Waiting(seconds=_WAITS[0], notes=notes, started=seen.running)
@@ -94,7 +97,8 @@ class GpuRuns:
             return self.outcome(job, seen)
         looks = int(job.notes.get("looks", 0)) + 1
         started = seen.running or job.started_at is not None
-        return Waiting(seconds=_WAITS[min(looks, len(_WAITS) - 1)], notes={"looks": looks}, started=started)
+        notes = {"looks": looks, **({} if started else _waiting(seen))}
+        return Waiting(seconds=_WAITS[min(looks, len(_WAITS) - 1)], notes=notes, started=started)
 
     def stop(self, job: Job) -> Stop:
         """Cancel it at the engine. What had run until then is what the engine bills."""
@@ -111,9 +115,14 @@ class GpuRuns:
         if seen.status != runpod.CANCELLED:
             outcome = self.outcome(job, seen)
             return outcome if isinstance(outcome, Done | Failed) else Stopped()
-        amount, lines, ms = self.cost(job, seen)
+        timed = measured(job, seen) if job.started_at is not None else seen  # what never began took no time
+        amount, lines, ms = self.cost(job, timed)
         return Stopped(
-            charge_microcredits=amount, units=_seconds(ms), charge_lines=lines, execution_ms=seen.execution_ms
+            charge_microcredits=amount,
+            units=_seconds(ms),
+            charge_lines=lines,
+            execution_ms=timed.execution_ms,
+            estimated=bool(amount) and seen.execution_ms is None,
         )
 
     # ── Ends ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -139,15 +148,15 @@ class GpuRuns:
             return Failed(error_type=RequestTooLarge.type, message=_NOT_KEPT, code="output_too_large")
         except EgressError:
             return Failed(error_type=UpstreamFailed.type, message=_NOT_FETCHED, code="output_not_fetched")
-        if seen.execution_ms is None:
-            log.error("an engine told no execution time", extra={"job": str(job.pk)})
-        amount, lines, ms = self.cost(job, seen)
+        timed = measured(job, seen)
+        amount, lines, ms = self.cost(job, timed)
         return Done(
             result=result,
             charge_microcredits=amount,
             units=self.units(ms),
             charge_lines=lines,
-            execution_ms=seen.execution_ms,
+            execution_ms=timed.execution_ms,
+            estimated=job.input["unit"] == "second" and seen.execution_ms is None,
         )
 
     def result(self, job: Job, seen: Seen) -> dict[str, Any]:
@@ -193,8 +202,9 @@ class HostedRuns(GpuRuns):
         return hosted.asked(job.model, job.input["input"])
 
     def result(self, job: Job, seen: Seen) -> dict[str, Any]:
-        """Files, each stored. Raises EgressError, RequestTooLarge, OSError."""
-        return {"outputs": outputs.files(job, seen.output)}
+        """Files, each stored; an output without any as it is. Raises EgressError, RequestTooLarge, OSError."""
+        files = outputs.files(job, seen.output)
+        return {"outputs": files if files or not seen.output else [outputs.kept(job, seen.output)]}
 
     def cost(self, job: Job, seen: Seen) -> tuple[int, tuple[Line, ...], int]:
         """As above for a price a second; a call at a flat price costs that, and nothing where it was cancelled."""
@@ -215,6 +225,23 @@ class HostedRuns(GpuRuns):
         }
 
 
+def measured(job: Job, seen: Seen) -> Seen:
+    """The same with a time: where the engine told none, from when it was first seen to run, or was last seen to wait.
+
+    No longer than the job may run. Polls lie seconds apart, so it is an estimate.
+    """
+    if seen.execution_ms is not None:
+        return seen
+    log.warning("an engine told no execution time", extra={"job": str(job.pk)})
+    began = job.started_at
+    if began is None:
+        asked = job.asked_at or job.created_at
+        waited = datetime.fromisoformat(job.notes["waiting_at"]) if "waiting_at" in job.notes else asked
+        began = max(waited, asked + timedelta(milliseconds=seen.delay_ms or 0))
+    ms = max((clock.now() - began) // timedelta(milliseconds=1), 1)
+    return replace(seen, execution_ms=min(ms, int(job.input["max_seconds"]) * 1000))
+
+
 def tariff_of(job: Job) -> Tariff:
     """The tariff that the job was submitted under."""
     return Tariff(UUID(job.input["price"]), str(job.input.get("gpu_type", "")), int(job.input["microcredits"]))
@@ -232,6 +259,11 @@ def _at(job: Job) -> Engine:
 def _policy(job: Job) -> Policy:
     most = int(job.input["max_seconds"]) * 1000
     return Policy(execution_ms=most, ttl_ms=int(job.input["queue_seconds"]) * 1000 + most)
+
+
+def _waiting(seen: Seen) -> dict[str, str]:
+    """What a job remembers while no worker has it: that it waited at this moment."""
+    return {} if seen.running else {"waiting_at": clock.now().isoformat()}
 
 
 def _seconds(ms: int) -> Decimal:

@@ -41,6 +41,8 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
     units: Decimal | None = None
     charge_lines: Sequence[Line] = ()
     execution_ms: int | None = None
+    #: What the provider did not tell was measured by us.
+    estimated: bool = False
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +71,7 @@ class Stopped(msgspec.Struct, frozen=True, kw_only=True):
     units: Decimal | None = None
     charge_lines: Sequence[Line] = ()
     execution_ms: int | None = None
+    estimated: bool = False
 
 
 Step = Waiting | Done | Failed | Elsewhere

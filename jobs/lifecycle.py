@@ -52,6 +52,8 @@ class End:
     units: Decimal | None = None
     charge_lines: Sequence[Line] = ()
     execution_ms: int | None = None
+    #: The charge rests on our own measure, not on the provider's word.
+    estimated: bool = False
     result: Any = None
     error_type: str = ""
     error_code: str = ""
@@ -260,6 +262,7 @@ def _log_row(row: Job, how: End) -> LogRow:
         error_type=row.error_type,
         units=row.units,
         price_id=row.price_id,
+        estimated=how.estimated,
         sandbox=row.sandbox,
         attempt_trace=msgspec.convert(row.attempt_trace, list[Attempt]) or None,
         charge_lines=tuple(how.charge_lines) or None,

@@ -204,6 +204,7 @@ def _end_of(outcome: Done | Failed) -> End:
             units=outcome.units,
             charge_lines=outcome.charge_lines,
             execution_ms=outcome.execution_ms,
+            estimated=outcome.estimated,
             result=outcome.result,
         )
     return End(
@@ -224,6 +225,7 @@ def _cancelled(outcome: Stopped | Failed) -> End:
         units=outcome.units if isinstance(outcome, Stopped) else None,
         charge_lines=outcome.charge_lines,
         execution_ms=outcome.execution_ms,
+        estimated=isinstance(outcome, Stopped) and outcome.estimated,
     )
 
 

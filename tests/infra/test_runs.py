@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from pytest_django import Settings
 
-from core import errors
+from core import clock, errors
 from events import audit
 from events.models import Outbox
 from infra import deployments, runs
@@ -214,6 +215,44 @@ def test_asking_looks_at_the_worker_live(payer: Payer, painter: Deployment, runp
     runpod.finish(runpod.only_job(), output={"ok": 1}, executionTime=1_000)
     told = runs.look(payer.workspace.pk, str(job.pk))
     assert (told["status"], told["output"]) == ("succeeded", {"ok": 1})
+
+
+def test_a_time_that_the_engine_does_not_tell_is_measured(payer: Payer, painter: Deployment, runpod: RunPod) -> None:
+    seen = run(payer)
+    step(seen.pk)
+    runpod.finish(runpod.only_job(), "IN_PROGRESS")
+    step(seen.pk)
+    Job.objects.filter(pk=seen.pk).update(started_at=clock.now() - timedelta(seconds=7))
+    runpod.finish(runpod.only_job(), output={}, executionTime="soon")
+    seen = drive(seen.pk)
+    assert seen.execution_ms is not None and 7_000 <= seen.execution_ms <= 60_000
+    assert seen.cost_microcredits == (seen.execution_ms * ADA + 500) // 1000
+    assert row_of(seen).estimated and row_of(seen).units == Decimal(seen.execution_ms) / 1000
+
+    runpod.jobs.clear()
+    short = run(payer)  # never seen to run: it counts from when it was last seen to wait
+    step(short.pk)
+    waited = (clock.now() - timedelta(seconds=3)).isoformat()
+    early = clock.now() - timedelta(seconds=50)
+    Job.objects.filter(pk=short.pk).update(notes={**look_at(short).notes, "waiting_at": waited}, asked_at=early)
+    runpod.finish(runpod.only_job(), output={})
+    short = drive(short.pk)
+    assert short.execution_ms is not None and 3_000 <= short.execution_ms < 50_000
+
+    runpod.jobs.clear()
+    stopped = run(payer)
+    step(stopped.pk)
+    runpod.finish(runpod.only_job(), "IN_PROGRESS")
+    step(stopped.pk)
+    Job.objects.filter(pk=stopped.pk).update(started_at=clock.now() - timedelta(hours=2))
+    runs.cancel(payer.workspace.pk, str(stopped.pk))
+    stopped = look_at(stopped)
+    assert (stopped.state, stopped.cost_microcredits, stopped.execution_ms) == ("cancelled", HOLD, 60_000)
+    assert row_of(stopped).estimated, "no longer than it may run"
+
+
+def look_at(job: Job) -> Job:
+    return Job.objects.get(pk=job.pk)
 
 
 def test_large_outputs_become_files(payer: Payer, painter: Deployment, runpod: RunPod, settings: Settings) -> None:

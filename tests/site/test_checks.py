@@ -71,6 +71,7 @@ def test_a_right_production_site_is_silent(production: Any) -> None:
         ({"SANDBOX_BASE_URL": "http://127.0.0.1:1"}, {"hypereal.E016"}),
         ({"TRUSTED_PROXY_COUNT": 0}, {"hypereal.W001"}),
         ({"EMAIL_BACKEND": "django.core.mail.backends.console.EmailBackend"}, {"hypereal.W002"}),
+        ({"GPU_LOCAL_URL": "http://127.0.0.1:8093"}, {"hypereal.W003"}),
         ({"DEBUG": True}, {"security.W018"}),
         ({"DEMO_PAYMENTS": True, "ALLOW_DEMO_PAYMENTS": False}, {"billing.E001", "billing.E002"}),
     ],
