@@ -141,15 +141,23 @@ class Relay:
             if self.first_content_seen and not self._held:
                 end = _end_of_plain_run(block, at)
                 if end > at:
-                    run = block if end - at == length else block[at:end]
-                    self._text.add(run)
-                    out.append(run)
+                    self._plain(block if end - at == length else block[at:end], out)
                     at = end
                     continue
             end = sse.end_of_event(block, at)
             self._event(block[at:end], out)
             at = end
         return [b"".join(out)] if len(out) > 1 else out
+
+    def _plain(self, run: bytes, out: list[bytes]) -> None:
+        """What no client could read must not reach one: a run that is not all JSON is gone through event by event."""
+        if sse.holds_objects(run):
+            self._text.add(run)
+            out.append(run)
+            return
+        for event in sse.split(run):
+            if self.error is None:
+                self._event(event, out)
 
     # ---- event by event: before the first content, at the end, and where running usage comes
 
@@ -159,7 +167,8 @@ class Relay:
             self._pass_on(event, out)
             return
         if data.strip() == b"[DONE]":
-            self.done = self.finished = True
+            self.done = True
+            self.finished = bool(self._last_chunk) or self.usage is not None  # else nobody has answered
             return
         chunk = _object(data)
         if chunk is None:

@@ -130,6 +130,11 @@ class Relay:
         return [b"".join(out)] if len(out) > 1 else out
 
     def _plain(self, run: bytes, out: list[bytes]) -> None:
+        if not sse.holds_objects(run):  # what no client could read must not reach one
+            for event in sse.split(run):
+                if self.error is None:
+                    self._event(event, out)
+            return
         self._text.add(run)
         if _BLOCK_EVENT in run:
             self._latest_blocks = run
@@ -156,7 +161,8 @@ class Relay:
         elif kind == "message_delta":
             self._delta(event, value, out)
         elif kind == "message_stop":
-            self.done = self.finished = True
+            self.done = True
+            self.finished = self.finished or bool(self._message)  # else nobody has answered
             self._held.append(event)
         else:
             self._content(event, value, out)

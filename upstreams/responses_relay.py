@@ -125,14 +125,22 @@ class Relay:
                 found = _TELLING.search(block, at)
                 end = sse.start_of_event(block, at, found.start()) if found else length
             if end > at:
-                run = block if end - at == length else block[at:end]
-                self._count(run)
-                out.append(run)
+                self._plain(block if end - at == length else block[at:end], out)
             else:
                 end = sse.end_of_event(block, at)
                 self._event(block[at:end], out)
             at = end
         return [b"".join(out)] if len(out) > 1 else out
+
+    def _plain(self, run: bytes, out: list[bytes]) -> None:
+        """What no client could read must not reach one: a run that is not all JSON is gone through event by event."""
+        if sse.holds_objects(run):
+            self._count(run)
+            out.append(run)
+            return
+        for event in sse.split(run):
+            if self.error is None:
+                self._event(event, out)
 
     def _count(self, run: bytes) -> None:
         self._last = run

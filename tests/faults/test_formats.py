@@ -266,7 +266,7 @@ def breaks(spoken: Format, kind: str) -> Behaviour:
         elif kind == "hang":
             await talk.gone()
         elif kind == "malformed":
-            await talk.send(b"data: {broken\n\n")
+            await talk.send(b"data: {broken\n\n" + spoken.half[-1])  # and goes on as if nothing were
             await talk.end()
         else:
             await talk.send(spoken.error_event(kind))
@@ -296,6 +296,8 @@ def test_a_break_in_mid_stream_is_told_inside_and_what_came_is_billed(
     reply = ask(caller, spoken, case.model, stream=True)
     assert reply.status == 200
     assert reply.body.startswith(b"".join(spoken.half))
+    assert b"broken" not in reply.body  # what no client could read
+    assert reply.body.count(spoken.half[-1]) == 1
     assert spoken.told_inside(reply) == error_type
     nothing_private(reply)
     assert case.good is not None

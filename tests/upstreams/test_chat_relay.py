@@ -283,10 +283,45 @@ def test_other_line_ends(newline: bytes) -> None:
 def test_errors_inside_the_stream(error: bytes, kind: type[Exception]) -> None:
     before, sent = run([ROLE, error, HELLO])
     assert type(before.error) is kind and sent == b"" and not before.first_content_seen
-    if kind is BadAnswer:
-        return  # once content flows, chunks that say nothing of interest are not parsed
     after, sent = run([ROLE, HELLO, error, WORLD])
     assert type(after.error) is kind and sent == ROLE + HELLO
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        b'data: {"choices":[{"index":0,"delta":{"content":"half\n\n',
+        b'data: {"choices":[{"index":0,"delta":{"content":"x"}\n\n',
+        b"data: <html>502</html>\n\n",
+        b'data: {"a": nothing}\n\n',
+        b'data: {"a": 1}{"b": 2}\n\n',
+        b'data: "text"\n\n',
+        b"data: " + b'{"a":' * 100_000 + b"\n\n",
+    ],
+)
+@pytest.mark.parametrize("together", [True, False])
+def test_what_no_client_could_read_reaches_none(broken: bytes, together: bool) -> None:
+    parts = [ROLE, HELLO, WORLD, broken, WORLD, FINISH, DONE]
+    relay, sent = run([ROLE + HELLO, b"".join(parts[2:])] if together else parts)
+    assert isinstance(relay.error, BadAnswer)
+    assert sent == ROLE + HELLO + WORLD
+    assert relay.billable_usage(7) == run([ROLE, HELLO, WORLD])[0].billable_usage(7)
+
+
+def test_what_is_loose_but_readable_goes_through() -> None:
+    """Comments, data in several lines, other line ends, NaN, half a surrogate: with and without others around them."""
+    odd = [COMMENT, HELLO.replace(b"{", b"{\ndata: ", 1), WORLD.replace(b"\n", b"\r\n"), COMMENT + WORLD]
+    odd += [HELLO.replace(b'"index":0', b'"index":0,"logprobs":NaN'), chunk({"content": "x"}).replace(b"x", b"\\ud83d")]
+    for stream in ([ROLE, HELLO, *odd, FINISH, DONE], [ROLE, HELLO, b"".join(odd), FINISH, DONE]):
+        relay, sent = run(stream, wants_usage=True)
+        assert relay.finished and relay.error is None
+        assert sent.startswith(b"".join([ROLE, HELLO, *odd]))
+
+
+def test_an_end_of_nothing_is_no_answer() -> None:
+    for stream in ([DONE], [COMMENT, DONE], [AZURE_OPENING, DONE]):
+        relay, sent = run(stream)
+        assert relay.done and not relay.finished and sent == b""
 
 
 def test_an_error_may_bring_usage() -> None:

@@ -170,6 +170,24 @@ def test_what_is_no_json_is_a_bad_answer() -> None:
     assert isinstance(fed(b"data: {nope\n\n")[0].error, BadAnswer)
 
 
+@pytest.mark.parametrize("broken", [words("half")[:-9] + b"\n\n", b"event: x\ndata: <html>\n\n", b'data: {"a":}\n\n'])
+def test_what_no_client_could_read_reaches_none(broken: bytes) -> None:
+    before = start(usage(20, 0)) + opened() + words("one")
+    for pieces in ([before, words("two"), broken, words("three")], [before, words("two") + broken + words("three")]):
+        relay, sent = fed(*pieces)
+        assert isinstance(relay.error, BadAnswer)
+        assert sent == before + words("two")
+        assert relay.billable_usage(0).output_tokens == 2
+    readable = words("two") + PING + b": note\n\n" + words("three").replace(b"\n", b"\r\n")
+    relay, sent = fed(before, readable)
+    assert (sent, relay.error) == (before + readable, None)
+
+
+def test_an_end_of_nothing_is_no_answer() -> None:
+    relay, sent = fed(STOP)
+    assert (sent, relay.done, relay.finished) == (b"", True, False)
+
+
 def test_the_identity_is_that_of_what_was_handed_out_before() -> None:
     relay, _ = fed(start(usage()) + opened(0) + words("a"))
     assert relay.identity == {"id": message()["id"], "model": "fake", "started": False, "open_block": None}

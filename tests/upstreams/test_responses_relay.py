@@ -169,6 +169,21 @@ def test_a_cut_stream_is_not_finished_and_is_estimated() -> None:
         responses.collect(fake.beginning() + fake.delta("x"))
 
 
+@pytest.mark.parametrize(
+    "broken", [fake.delta("half")[:-9] + b"\n\n", b"data: <html>\n\n", b'event: x\ndata: {"a":}\n\n']
+)
+def test_what_no_client_could_read_reaches_none(broken: bytes) -> None:
+    before = fake.beginning() + fake.delta("sixteen letters!")
+    for cut in (len(before), 10**6):
+        relay, sent = run(before + fake.delta("x") + broken + fake.delta("y"), cut)
+        assert isinstance(relay.error, BadAnswer)
+        assert sent == before + fake.delta("x")
+        assert relay.billable_usage(7).output_tokens == 5
+    readable = fake.delta("x") + b": note\n\n" + fake.delta("y").replace(b"\n", b"\r\n")
+    relay, sent = run(before + readable, len(before))
+    assert (sent, relay.error) == (before + readable, None)
+
+
 def test_a_last_event_without_its_blank_line_counts() -> None:
     relay, _ = run(STREAM[:-2])
     assert (relay.finished, relay.usage) == (True, USED)
