@@ -9,6 +9,7 @@ from django.views.i18n import set_language
 
 from hypereal_site.api import api
 from sso.login_views import login
+from sso.logout_views import logout
 
 # The admin has no sign-in of its own: second factors and rate limits hold for operators too.
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
@@ -16,6 +17,7 @@ admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-a
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("accounts/login/", login, name="account_login"),  # before allauth's own
+    path("accounts/logout/", logout, name="account_logout"),
     path("accounts/", include("accounts.urls")),
     path("api/auth/sso/", include("sso.urls")),
     path("settings/organization/", include("sso.page_urls")),

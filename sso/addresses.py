@@ -15,6 +15,11 @@ def endpoint(connection: SsoConnection) -> str:
     return _absolute("sso_endpoint", connection)
 
 
+def signed_out(connection: SsoConnection) -> str:
+    """Where an OpenID provider sends people back to who signed out there (``post_logout_redirect_uri``)."""
+    return _absolute("sso_signed_out", connection)
+
+
 def metadata(connection: SsoConnection) -> str:
     """Our SAML metadata; also our entity id, so that no two connections share one."""
     return _absolute("sso_metadata", connection)

@@ -51,6 +51,7 @@ class ConnectionChange(_In):
     role_map: dict[str, str] | None = Field(default=None, description="Value of the claim → role; never owner.")
     attribute_map: dict[str, str] | None = Field(default=None, description="email, name, subject → the provider's name")
     idp_initiated: bool | None = Field(default=None, description="SAML: take answers that nobody here asked for.")
+    provider_logout: bool | None = Field(default=None, description="OpenID Connect: signing out here signs out there.")
     enforced: bool | None = Field(default=None, description="The domain's people may sign in this way only.")
     status: str | None = Field(default=None, description="active or disabled")
 
@@ -113,6 +114,7 @@ class ConnectionOut(_Out):
     check_error: str = Field(description="Why the provider could not be used when it was last asked.")
     acs_url: str
     redirect_uri: str
+    post_logout_redirect_uri: str = Field(description="OpenID Connect: where people come back to who signed out there.")
     metadata_url: str
     entity_id: str
     login_url: str
@@ -125,6 +127,7 @@ class ConnectionOut(_Out):
     role_map: dict[str, str]
     attribute_map: dict[str, str]
     idp_initiated: bool
+    provider_logout: bool
     created_at: datetime
 
 
@@ -228,6 +231,7 @@ def shown(connection: SsoConnection) -> dict[str, Any]:
         "check_error": connection.last_check_error,
         "acs_url": addresses.endpoint(connection),
         "redirect_uri": addresses.endpoint(connection),
+        "post_logout_redirect_uri": addresses.signed_out(connection),
         "metadata_url": addresses.metadata(connection),
         "entity_id": addresses.metadata(connection),
         "login_url": addresses.login(connection),
@@ -240,6 +244,7 @@ def shown(connection: SsoConnection) -> dict[str, Any]:
         "role_map": connection.role_map,
         "attribute_map": connection.attribute_map,
         "idp_initiated": connection.idp_initiated,
+        "provider_logout": connection.provider_logout,
         "created_at": connection.created_at,
     }
 

@@ -24,7 +24,7 @@ from orgs.models import Membership, Workspace
 from orgs.permissions import Role
 from sso import details, domains, identifiers, routing
 from sso.models import OrgDomain, SsoConnection
-from sso.oidc import discovery
+from sso.oidc import discovery, leaving
 from sso.oidc.errors import ProviderProblem
 from sso.refusals import target
 from sso.saml import metadata, sides
@@ -41,10 +41,12 @@ ASKED: Final = (
 #: Columns that people fill. Our own key pair is in neither: it may be made while a provider is being asked.
 _CHOSEN: Final = (
     "name", "status", "enforced", "default_role", "role_claim", "role_map", "attribute_map", "idp_initiated", "issuer",
-    "client_id", "client_secret_sealed", "idp_metadata_url",
+    "client_id", "client_secret_sealed", "provider_logout", "idp_metadata_url",
 )  # fmt: skip
 #: What a change may name that is a plain column after `details` has checked it.
-_PLAIN: Final = frozenset({"name", "default_role", "role_claim", "role_map", "attribute_map", "idp_initiated"})
+_PLAIN: Final = frozenset(
+    {"name", "default_role", "role_claim", "role_map", "attribute_map", "idp_initiated", "provider_logout"}
+)
 
 
 def of_workspace(workspace: Workspace) -> QuerySet[SsoConnection]:
@@ -105,30 +107,36 @@ def change(connection: SsoConnection, wanted: Mapping[str, Any], *, by: audit.Ac
     (which of several in the metadata). Raises InvalidRequest that names the member at fault, Conflict.
     """
     claimed = domains.claimable(wanted["domain"]) if wanted.get("domain") else ""
-    fresh = SsoConnection.objects.select_related("workspace").get(pk=connection.pk)
-    before = _seen(fresh)
-    _apply(fresh, wanted)
+    seen = SsoConnection.objects.select_related("workspace").get(pk=connection.pk)
+    read = {name: getattr(seen, name) for name in (*ASKED, *_CHOSEN)}
+    _apply(seen, wanted)
+    touched = [name for name, value in read.items() if getattr(seen, name) != value]
     with transaction.atomic():
+        row = _locked(seen)  # the provider took its time, and somebody else may have changed other columns meanwhile
+        before = _seen(row)
+        for name in touched:
+            setattr(row, name, getattr(seen, name))
         if claimed:
-            domains.claim(fresh.workspace, claimed, by=by, connection=fresh)
-        if fresh.enforced and not before["enforced"]:
-            _check_enforceable(fresh)
-        fresh.save(update_fields=[*ASKED, *_CHOSEN])
-        if fresh.enforced and not before["enforced"]:
-            _sign_out(fresh, by)
-        changed = [name for name, value in _seen(fresh).items() if value != before[name]]
+            domains.claim(row.workspace, claimed, by=by, connection=row)
+        if row.enforced and not before["enforced"]:
+            _check_enforceable(row)
+        row.save(update_fields=[*touched, "updated_at"])
+        if row.enforced and not before["enforced"]:
+            _sign_out(row, by)
+        changed = [name for name, value in _seen(row).items() if value != before[name]]
         if changed:
-            _record("sso.change", fresh, by, fields=sorted(changed), status=fresh.status, enforced=fresh.enforced)
-            _tell(fresh, "changed")
-    return fresh
+            _record("sso.change", row, by, fields=sorted(changed), status=row.status, enforced=row.enforced)
+            _tell(row, "changed")
+    return row
 
 
 def delete(connection: SsoConnection, *, by: audit.Actor) -> None:
     """End a connection for good. People keep their accounts and memberships; nobody signs in over it any more."""
     with transaction.atomic():
-        _record("sso.delete", connection, by, status=connection.status, enforced=connection.enforced)
-        _tell(connection, "deleted")
-        connection.delete()
+        row = _locked(connection)
+        _record("sso.delete", row, by, status=row.status, enforced=row.enforced)
+        _tell(row, "deleted")
+        row.delete()
 
 
 def check(connection: SsoConnection, *, by: audit.Actor) -> SsoConnection:
@@ -137,7 +145,9 @@ def check(connection: SsoConnection, *, by: audit.Actor) -> SsoConnection:
         fresh = SsoConnection.objects.select_related("workspace").get(pk=connection.pk)
     refresh(fresh)
     with transaction.atomic():
-        fresh.save(update_fields=ASKED)
+        row = _locked(fresh)
+        if same_provider(row, fresh):
+            fresh.save(update_fields=ASKED)
         _record("sso.check", fresh, by, reachable=fresh.last_check_ok)
     return fresh
 
@@ -167,7 +177,22 @@ def proven_domains(connection: SsoConnection) -> QuerySet[OrgDomain]:
     return OrgDomain.objects.filter(workspace_id=connection.workspace_id, verified_at__isnull=False)
 
 
+def same_provider(row: SsoConnection, asked: SsoConnection) -> bool:
+    """Whether what ``asked`` heard is about the provider that ``row`` is registered with now."""
+    names = ("issuer", "idp_metadata_url")
+    return all(getattr(row, name) == getattr(asked, name) for name in names)
+
+
 # ── Parts ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+def _locked(connection: SsoConnection) -> SsoConnection:
+    """The row as it is now, held until the transaction ends. Raises NotFound where it was deleted meanwhile."""
+    rows = SsoConnection.objects.select_for_update(no_key=True, of=("self",)).select_related("workspace")
+    row = rows.filter(pk=connection.pk).first()
+    if row is None:
+        raise errors.NotFound(_("There is no such connection."))
+    return row
+
+
 def _apply(connection: SsoConnection, wanted: Mapping[str, Any]) -> None:
     """Checked values onto the row (unsaved), the provider asked where its data changed."""
     was_draft = connection.status == _Status.DRAFT
@@ -177,7 +202,7 @@ def _apply(connection: SsoConnection, wanted: Mapping[str, Any]) -> None:
         details.refuse(wanted, "metadata_xml", "metadata_url", "entity_id", "idp_initiated")
         _apply_oidc(connection, wanted)
     else:
-        details.refuse(wanted, "issuer", "client_id", "client_secret")
+        details.refuse(wanted, "issuer", "client_id", "client_secret", "provider_logout")
         _apply_saml(connection, wanted)
     if "enforced" in wanted:
         connection.enforced = bool(wanted["enforced"])
@@ -194,16 +219,32 @@ def _apply_oidc(connection: SsoConnection, wanted: Mapping[str, Any]) -> None:
         connection.client_secret_sealed = secrets.encrypt(
             details.text("clientSecret", wanted["client_secret"], most=1000)
         )
-    if not wanted.get("issuer"):
-        return
+    if wanted.get("issuer"):
+        _apply_issuer(connection, wanted["issuer"])
+    if wanted.get("provider_logout"):
+        _check_sign_out(connection)
+
+
+def _apply_issuer(connection: SsoConnection, given: str) -> None:
     try:
-        issuer = discovery.check_issuer(wanted["issuer"])
+        issuer = discovery.check_issuer(given)
     except ProviderProblem as problem:
         raise errors.InvalidRequest(str(problem), param="issuer") from None
     if issuer != connection.issuer:  # what was read of the old one says nothing of the new one
         connection.discovery, connection.jwks, connection.jwks_fetched_at = {}, {}, None
     connection.issuer = issuer
     refresh(connection)
+
+
+def _check_sign_out(connection: SsoConnection) -> None:
+    """Raise InvalidRequest where the provider has answered and publishes no address to sign out at."""
+    if connection.discovery and not leaving.is_offered(connection):
+        refresh(connection)  # it may have been read when nobody asked for that
+    if connection.discovery and not leaving.is_offered(connection):
+        raise errors.InvalidRequest(
+            _("The provider's document has no valid %(name)s.") % {"name": "end_session_endpoint"},
+            param="providerLogout",
+        )
 
 
 def _apply_saml(connection: SsoConnection, wanted: Mapping[str, Any]) -> None:
@@ -274,7 +315,7 @@ def _seen(connection: SsoConnection) -> dict[str, Any]:
     """What a change is told by, secrets as whether they are the same."""
     names = (
         "name", "status", "enforced", "default_role", "role_claim", "role_map", "attribute_map", "idp_initiated",
-        "issuer", "client_id", "idp_entity_id", "idp_sso_url", "idp_certificates", "idp_metadata_url",
+        "provider_logout", "issuer", "client_id", "idp_entity_id", "idp_sso_url", "idp_certificates", "idp_metadata_url",
     )  # fmt: skip
     sealed = connection.client_secret_sealed
     return {name: getattr(connection, name) for name in names} | {"client_secret": bytes(sealed) if sealed else b""}

@@ -23,6 +23,7 @@ _API_NAMES: Final = {
     "metadata_url": "metadataUrl",
     "entity_id": "entityId",
     "idp_initiated": "idpInitiated",
+    "provider_logout": "providerLogout",
     "client_id": "clientId",
     "client_secret": "clientSecret",
 }
@@ -41,7 +42,7 @@ def checked(name: str, value: Any) -> Any:
                 _("An attribute map names: %(names)s.") % {"names": ", ".join(ATTRIBUTES)}, param="attributeMap"
             )
         return found
-    if name == "idp_initiated":
+    if name in ("idp_initiated", "provider_logout"):
         return bool(value)
     return text(_API_NAMES.get(name, name), value, most=80 if name == "name" else _KEY_LENGTH, empty=True)
 

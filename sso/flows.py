@@ -57,6 +57,8 @@ class Answer:
     email: str
     claims: Mapping[str, Any]
     session_ends_at: datetime | None = None
+    #: OpenID Connect: the ID token itself, which the provider wants to see again at the sign-out.
+    id_token: str = ""
 
 
 def start(

@@ -76,6 +76,8 @@ class SsoConnection(models.Model):
     algorithms = models.JSONField(default=list, blank=True)
     jwks = models.JSONField(default=dict, blank=True)
     jwks_fetched_at = models.DateTimeField(null=True, blank=True)
+    #: Whoever signs out here is led to the provider's own sign-out (OpenID Connect RP-Initiated Logout 1.0).
+    provider_logout = models.BooleanField(_("sign-out at the provider"), default=False)
 
     # SAML, their side
     idp_entity_id = models.CharField(_("entity ID"), max_length=1024, blank=True)

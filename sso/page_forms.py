@@ -50,9 +50,15 @@ class OidcForm(_ProviderForm):
         required=False,
         widget=forms.PasswordInput(attrs={"autocomplete": "off", "dir": "ltr"}),
     )
+    provider_logout = forms.BooleanField(
+        label=gettext_lazy("Signing out here signs out there"),
+        required=False,
+        help_text=gettext_lazy("Register the address after signing out, above, at the provider first."),
+    )
 
     def __init__(self, *args: Any, connection: SsoConnection, **kwargs: Any) -> None:
         kwargs["initial"] = {"name": connection.name, "issuer": connection.issuer, "client_id": connection.client_id}
+        kwargs["initial"] |= {"provider_logout": connection.provider_logout}
         super().__init__(*args, **kwargs)
         self.has_secret = bool(connection.client_secret_sealed)
         self.fields["client_secret"].required = not self.has_secret

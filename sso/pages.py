@@ -180,6 +180,7 @@ def _page(
         "endpoint": addresses.endpoint(found),
         "metadata": addresses.metadata(found),
         "login": addresses.login(found),
+        "signed_out": addresses.signed_out(found),
         "certificates": [certificates.described(pem) for pem in found.idp_certificates],
         "domains": list(domains.of_workspace(found.workspace)),
         "proven": connections.proven_domains(found).exists(),
@@ -206,6 +207,7 @@ _FIELDS = {
     "issuer": "issuer", "clientId": "client_id", "clientSecret": "client_secret", "metadataXml": "metadata_xml",
     "metadataUrl": "metadata_url", "name": "name", "defaultRole": "default_role", "roleClaim": "role_claim",
     "roleMap": "role_map", "attributeMap": "attribute_map", "domain": "domain",
+    "providerLogout": "provider_logout",
 }  # fmt: skip
 
 

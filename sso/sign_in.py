@@ -25,6 +25,7 @@ from orgs.models import Membership, Workspace
 from orgs.permissions import Role
 from sso import people, roles
 from sso.models import SUBJECT_LENGTH, ScimUser, SsoConnection, SsoFlow, SsoIdentity
+from sso.oidc import leaving
 from sso.refusals import SignInRefused, target
 
 #: What `allauth` calls the way somebody signed in; the session's list of them holds it.
@@ -57,12 +58,14 @@ def complete(
     *,
     flow: SsoFlow | None = None,
     session_ends_at: datetime | None = None,
+    id_token: str = "",
 ) -> HttpResponse:
     """Sign the person in, or show the outcome where the flow is an admin's test. Raises SignInRefused.
 
     The caller has checked everything that its protocol signs: ``subject``, ``email`` and ``claims`` are the provider's
     own words. ``claims`` maps names to texts or lists of texts; a name comes as "name" unless the connection's
     attribute map says otherwise. ``session_ends_at``: when the provider wants the session to be over.
+    ``id_token``: what the session keeps, sealed, where signing out here is to sign out over there.
     """
     arrival = Arrival(connection, subject, email, claims, audit.actor_of(request))
     if flow is not None and flow.tester_id is not None:
@@ -71,7 +74,12 @@ def complete(
         workspace = _open(connection)
         user = _who(arrival)
         _enter(arrival, workspace, user)
-    return _log_in(request, connection, user, flow, session_ends_at)
+    marks = {
+        "sso_connection": str(connection.pk),
+        "sso_session_ends_at": session_ends_at.isoformat() if session_ends_at else "",
+        "sso_sign_out_hint": leaving.sealed_hint(connection, id_token),
+    }
+    return _log_in(request, connection, user, flow, marks)
 
 
 def _open(connection: SsoConnection) -> Workspace:
@@ -171,15 +179,11 @@ def _log_in(
     connection: SsoConnection,
     user: User,
     flow: SsoFlow | None,
-    session_ends_at: datetime | None,
+    marks: dict[str, str],
 ) -> HttpResponse:
     """A session by allauth, which also asks for the person's own second factor if there is one."""
     logout(request)  # a session is new at every sign-in; the one of before may just have been ended
     record_authentication(request, user, method=METHOD, connection=str(connection.pk))
-    marks = {
-        "sso_connection": str(connection.pk),
-        "sso_session_ends_at": session_ends_at.isoformat() if session_ends_at else "",
-    }
     next_path = flow.next_path if flow else ""
     response: HttpResponse = perform_login(
         request, user, email_verification="none", redirect_url=next_path or None, signal_kwargs=marks

@@ -18,21 +18,28 @@ from orgs.models import Workspace
 from orgs.signals import organization_deleted
 from sso import connections, domains
 from sso.models import SsoConnection
-
-SESSION_KEY = "sso_connection"
+from sso.oidc import leaving
+from sso.oidc.leaving import SESSION_KEY
 
 
 @receiver(user_logged_in)
 def mark_session(
-    request: HttpRequest, user: User, sso_connection: str = "", sso_session_ends_at: str = "", **_: Any
+    request: HttpRequest,
+    user: User,
+    sso_connection: str = "",
+    sso_session_ends_at: str = "",
+    sso_sign_out_hint: str = "",
+    **_: Any,
 ) -> None:
     """The session knows its connection, opens in its organization, and ends no later than the provider wants."""
     connection = SsoConnection.objects.filter(pk=sso_connection).first() if sso_connection else None
     if connection is None:
-        request.session.pop(SESSION_KEY, None)
+        for name in (SESSION_KEY, leaving.HINT_KEY):
+            request.session.pop(name, None)
         request.session.pop(access.SSO_SESSION_KEY, None)
         return
     request.session[SESSION_KEY] = str(connection.pk)
+    request.session[leaving.HINT_KEY] = sso_sign_out_hint
     request.session[access.SESSION_KEY] = request.session[access.SSO_SESSION_KEY] = str(connection.workspace_id)
     if sso_session_ends_at:
         left = datetime.fromisoformat(sso_session_ends_at) - clock.now()

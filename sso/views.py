@@ -14,7 +14,7 @@ from django.views.decorators.http import require_GET
 from sso import flows, sign_in, starting
 from sso.doors import not_here, step
 from sso.models import SsoConnection
-from sso.oidc import callback
+from sso.oidc import callback, leaving
 from sso.saml import views as saml
 
 
@@ -49,8 +49,15 @@ def oidc_answer(request: HttpRequest, connection: SsoConnection) -> HttpResponse
     flow, answer = callback.read(request, connection)
     return sign_in.complete(
         request, connection, answer.subject, answer.email, answer.claims, flow=flow,
-        session_ends_at=answer.session_ends_at,
+        session_ends_at=answer.session_ends_at, id_token=answer.id_token,
     )  # fmt: skip
+
+
+@require_GET
+@step(SsoConnection.Kind.OIDC, any_status=True)
+def signed_out(request: HttpRequest, connection: SsoConnection) -> HttpResponse:
+    """Where a provider sends people back to who signed out there. It signs nobody out: anybody can lead here."""
+    return HttpResponseRedirect(leaving.came_back(request, connection))
 
 
 @csrf_exempt  # the provider's post: what it says is signed, and nothing of our cookies comes with it

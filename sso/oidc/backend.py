@@ -69,8 +69,11 @@ class ConnectionBackend(OIDCAuthenticationBackend):  # type: ignore[misc]
         """Never: code and state in the address of some other form are no sign-in."""
 
     # ── The exchange ─────────────────────────────────────────────────────────────────────────────────────────────────
-    def claims_of(self, code: str, flow: SsoFlow) -> Mapping[str, Any]:
-        """All that the provider says of the person behind ``code``, signature and times checked. Raises Refused."""
+    def claims_of(self, code: str, flow: SsoFlow) -> tuple[Mapping[str, Any], str]:
+        """All that the provider says of the person behind ``code``, signature and times checked; and the ID token.
+
+        Raises Refused.
+        """
         tokens = self.get_token(
             {
                 "grant_type": "authorization_code",
@@ -84,10 +87,10 @@ class ConnectionBackend(OIDCAuthenticationBackend):  # type: ignore[misc]
             raise Refused("malformed", "the token endpoint sent no ID token")
         payload = self.verify_token(id_token, flow=flow)
         if not self.OIDC_OP_USER_ENDPOINT:
-            return payload
+            return payload, id_token
         if not isinstance(access_token, str) or not access_token.isprintable():
             raise Refused("malformed", "the token endpoint sent no access token")
-        return _merged(payload, self.get_userinfo(access_token, id_token, payload))
+        return _merged(payload, self.get_userinfo(access_token, id_token, payload)), id_token
 
     def get_token(self, payload: dict[str, str]) -> dict[str, Any]:
         """The token endpoint's answer. Its error codes go to the trail, its texts nowhere."""

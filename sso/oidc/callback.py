@@ -33,11 +33,11 @@ def read(request: HttpRequest, connection: SsoConnection) -> tuple[SsoFlow, Answ
     code = _one(request, "code")
     if not code or len(code) > _CODE_LENGTH:
         raise Refused("malformed", "the answer has neither code nor error")
-    claims = ConnectionBackend(connection).claims_of(code, flow)
+    claims, id_token = ConnectionBackend(connection).claims_of(code, flow)
     if claims.get("email_verified") in (False, "false"):
         raise Refused("email_unverified")
     email = claims.get(connection.attribute_map.get("email") or "email")
-    return flow, Answer(str(claims["sub"]), email if isinstance(email, str) else "", claims)
+    return flow, Answer(str(claims["sub"]), email if isinstance(email, str) else "", claims, id_token=id_token)
 
 
 def _check_issuer(request: HttpRequest, connection: SsoConnection) -> None:

@@ -69,6 +69,7 @@ def checked(document: dict[str, Any], issuer: str) -> dict[str, Any]:
         if name in document or name != "userinfo_endpoint":
             found[name] = _called(document, name)
     found["authorization_endpoint"] = _visited(document, "authorization_endpoint")
+    found |= _sign_out(document)
     found["client_authentication"] = _client_authentication(document)
     found["sends_issuer"] = document.get("authorization_response_iss_parameter_supported") is True
     _require(document, "response_types_supported", "code")
@@ -118,6 +119,14 @@ def _visited(document: dict[str, Any], name: str) -> str:
     if _split(url).scheme != "https":
         _called(document, name)
     return url
+
+
+def _sign_out(document: dict[str, Any]) -> dict[str, str]:
+    """Where browsers sign out over there. Nobody needs it to sign in: one that can't be used is as good as none."""
+    try:
+        return {"end_session_endpoint": _visited(document, "end_session_endpoint")}
+    except ProviderProblem:
+        return {}
 
 
 def _url(document: dict[str, Any], name: str) -> str:

@@ -12,8 +12,7 @@ from scim2_models import InvalidValueException, NotFoundException, UniquenessExc
 from core import clock, ids
 from events import audit
 from sso.models import ScimGroup, ScimUser, SsoConnection
-from sso.scim import people
-from sso.scim import BASE_PATH
+from sso.scim import BASE_PATH, people
 from sso.scim.resources import MOST_MEMBERS, Group
 
 _LENGTH: Final = 255

@@ -64,6 +64,7 @@ class OidcProvider:
     instead: dict[str, Callable[[], Raw]] = field(default_factory=dict)
     seen: list[str] = field(default_factory=list)
     authorizations: list[dict[str, str]] = field(default_factory=list)
+    departures: list[dict[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._codes: dict[str, dict[str, str]] = {}
@@ -102,6 +103,17 @@ class OidcProvider:
         answer = {"code": code, "state": given["state"], **self.callback}
         return f"{given['redirect_uri']}?{urlencode({k: v for k, v in answer.items() if v})}"
 
+    def leave(self, address: str) -> str:
+        """What a browser does over there to sign out: follow the address; returns where it is sent back to."""
+        given = dict(parse_qsl(urlsplit(address).query))
+        assert address.startswith(f"{self.issuer}/logout?tenant=acme&"), address
+        assert given["client_id"] == CLIENT_ID
+        if "id_token_hint" in given:  # without one a provider asks the person
+            hint = jwt.decode(given["id_token_hint"], self.private.public_key(), [self.algorithm], audience=CLIENT_ID)
+            assert hint["sub"] == self.person["sub"]
+        self.departures.append(given)
+        return f"{given['post_logout_redirect_uri']}?{urlencode({'state': given['state']})}"
+
     # ── Endpoints ────────────────────────────────────────────────────────────────────────────────────────────────────
     def document(self) -> dict[str, Any]:
         honest = {
@@ -110,6 +122,7 @@ class OidcProvider:
             "token_endpoint": f"{self.issuer}/token",
             "userinfo_endpoint": f"{self.issuer}/userinfo",
             "jwks_uri": f"{self.issuer}/jwks",
+            "end_session_endpoint": f"{self.issuer}/logout?tenant=acme",
             "response_types_supported": ["code"],
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": [self.algorithm, "HS256"],

@@ -502,6 +502,7 @@ PUBLIC = {
     "accounts/2fa/webauthn/login/": "sign-in by passkey",
     "api/auth/sso/<str:provider_id>": "the answer of an identity provider, which proves itself",
     "api/auth/sso/<str:provider_id>/login": "the way to an identity provider",
+    "api/auth/sso/<str:provider_id>/logout": "the way back from a provider's sign-out; signs nobody in or out",
     "api/auth/sso/<str:provider_id>/finish": "the end of a sign-in that a cookie and a token carry",
     "api/auth/sso/<str:provider_id>/metadata": "what is registered at an identity provider",
     "api/openapi.json": "the API's description",
