@@ -315,7 +315,8 @@ def _seen(connection: SsoConnection) -> dict[str, Any]:
     """What a change is told by, secrets as whether they are the same."""
     names = (
         "name", "status", "enforced", "default_role", "role_claim", "role_map", "attribute_map", "idp_initiated",
-        "provider_logout", "issuer", "client_id", "idp_entity_id", "idp_sso_url", "idp_certificates", "idp_metadata_url",
+        "provider_logout", "issuer", "client_id", "idp_entity_id", "idp_sso_url", "idp_certificates",
+        "idp_metadata_url",
     )  # fmt: skip
     sealed = connection.client_secret_sealed
     return {name: getattr(connection, name) for name in names} | {"client_secret": bytes(sealed) if sealed else b""}
