@@ -91,7 +91,7 @@ def test_jobs_survive_workers_being_killed_at_every_step(here: Yard) -> None:
         plan = "quick" if point in ("job.settled", "job.ended") else "ok"
         assert caller.send("POST", "/v1/paintings", {"plan": plan}).status == 202
         wait_for(lambda number=number: queue.zcard("rq:failed:media") == number, PATIENCE)  # type: ignore[misc]
-        here.kill(worker)
+        worker.kill()
     queue.close()
     here.start("cron")
     all_ended(caller)

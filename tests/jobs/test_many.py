@@ -70,7 +70,7 @@ class Trouble:
             self.flushes += 1
 
     def _kill(self, which: int) -> None:
-        self.here.kill(self.processes[which])
+        self.processes[which].kill()
         self.processes[which] = self.here.start(self.roles[which])
         self.kills += 1
 
@@ -83,7 +83,7 @@ def run(here: Yard, jobs: int, *, seconds: float, seed: int, figures: Figures) -
     for number, plan in enumerate(chance.choices(list(PLANS), list(PLANS.values()), k=jobs), start=1):
         # Some end by their time alone: these get one that can be waited for.
         job = submit(caller, kind="paintings", reserved=RESERVED, input={"plan": plan},
-                     deadline_seconds=15 if plan in ("never", "late") else 600)  # fmt: skip
+                     deadline_seconds=5 if plan in ("never", "late") else 600)  # fmt: skip
         made[job.pk] = plan
         trouble.made.append(job.pk)
         trouble.after(number)

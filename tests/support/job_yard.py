@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,24 +26,29 @@ from tests.fakes.task_provider import TaskProvider
 from tests.support.databases import clone, drop, on_database
 from tests.support.gateway import Caller, wait_for
 from tests.support.money import new_payer
+from tests.support.nursery import Forked, Nursery
 from tests.support.paintings.kind import VARIABLE as PROVIDER
 
-ROOT = Path(__file__).resolve().parents[2]
 #: Times short enough to be waited for. Jobs of the dead are taken over after the lease.
 QUICK = {
     "DJANGO_SETTINGS_MODULE": "tests.support.paintings.settings",
     "JOB_LEASE_SECONDS": "2",
-    "JOB_SWEEP_SECONDS": "0.3",
+    "JOB_SWEEP_SECONDS": "0.2",
+    "JOB_OVERDUE_SECONDS": "0.3",
     "JOB_RETRY_SECONDS": "0.1",
     "RATE_LIMIT_PER_MINUTE": "100000",
 }
 #: What a process may take to start, or a job to end, on a machine that has much else to do.
 PATIENCE = 240.0
-_COMMANDS = {
-    "cron": ["manage.py", "run_cron"],
-    "worker": ["manage.py", "rqworker", "media", "default", "--with-scheduler"],
-    "web": ["-m", "hypereal_site.serve", "--role", "gateway"],
+_COMMANDS = "tests.support.paintings.commands"
+_SERVER = "hypereal_site.serve"
+_ROLES = {
+    "cron": (_COMMANDS, ["run_cron"]),
+    "worker": (_COMMANDS, ["rqworker", "media", "default", "--with-scheduler"]),
+    "web": (_SERVER, ["--role", "gateway"]),
 }
+#: Settings of a process that serves no pages are others, so it comes from a nursery of its own.
+_MORE = {_COMMANDS: {}, _SERVER: {"HYPEREAL_ROLE": "gateway"}}
 
 
 @dataclass
@@ -56,31 +59,38 @@ class Yard:
     redis: Redis
     provider: TaskProvider
     logs: Path
-    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    started: list[Forked] = field(default_factory=list)
     ports: dict[int, int] = field(default_factory=dict)
+    nurseries: dict[str, Nursery] = field(default_factory=dict)
 
-    def start(self, role: str, *, dies_at: str = "", **settings: str) -> subprocess.Popen[bytes]:
+    def start(self, role: str, *, dies_at: str = "") -> Forked:
         """A worker, a cron or a web process; ``dies_at`` is where it kills itself."""
-        command = [sys.executable, *_COMMANDS[role]]
+        module, arguments = _ROLES[role]
         port = processes.free_port() if role == "web" else 0
         if port:
-            command += ["--port", str(port)]
+            arguments = [*arguments, "--port", str(port)]
         log = self.logs / f"{role}-{len(self.started)}.log"
-        env = self.environment(**settings, **({FAULT_POINT: dies_at} if dies_at else {}))
-        process = processes.spawn(command, log=log, directory=ROOT, env=env)
+        process = self._nursery(module).start(module, arguments, log=log, env={FAULT_POINT: dies_at})
         self.started.append(process)
         if port:
             self.ports[process.pid] = port
             wait_for(lambda: processes.answers(port) or process.poll() is not None, PATIENCE)
         return process
 
-    def environment(self, **settings: str) -> dict[str, str]:
+    def _nursery(self, module: str) -> Nursery:
+        """The one that has loaded that module, with the settings of this yard."""
+        if module not in self.nurseries:
+            log = self.logs / f"nursery-{len(self.nurseries)}.log"
+            self.nurseries[module] = Nursery(module, env={**self.environment(), **_MORE[module]}, log=log)
+        return self.nurseries[module]
+
+    def environment(self) -> dict[str, str]:
         """The variables of a process of this yard."""
         address = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{self.database}").geturl()
         given = {"DATABASE_URL": address, "REDIS_URL": self.redis.url, PROVIDER: self.provider.base_url}
-        return {**os.environ, **QUICK, **given, **settings}
+        return {**os.environ, **QUICK, **given}
 
-    def caller(self, web: subprocess.Popen[bytes] | None = None, credits: int = 1_000) -> Caller:
+    def caller(self, web: Forked | None = None, credits: int = 1_000) -> Caller:
         """A payer with a key, at that web process."""
         payer, secret = new_payer(credits * 1_000_000), new_secret()
         ApiKey.objects.filter(pk=payer.key.pk).update(secret_hash=auth.hash_of(secret))
@@ -92,17 +102,17 @@ class Yard:
         """The Redis that wakes workers."""
         return Client.from_url(self.redis.url)
 
-    def kill(self, process: subprocess.Popen[bytes]) -> None:
-        """kill -9, with all of its children."""
-        processes.kill_group(process)
-        process.wait(20)
-
     def stop_all(self) -> None:
         """End what still runs."""
         for process in self.started:
-            if process.poll() is None:
-                self.kill(process)
+            process.kill()
         self.started.clear()
+
+    def close(self) -> None:
+        """End everything, what could start more as well."""
+        self.stop_all()
+        for nursery in self.nurseries.values():
+            nursery.close()
 
 
 def open_jobs(caller: Caller) -> int:
@@ -111,7 +121,7 @@ def open_jobs(caller: Caller) -> int:
     return Job.objects.filter(still, workspace_id=caller.workspace.pk).count()
 
 
-def died(process: subprocess.Popen[bytes], seconds: float = PATIENCE) -> None:
+def died(process: Forked, seconds: float = PATIENCE) -> None:
     """Wait until the process was killed."""
     assert process.wait(seconds) == -signal.SIGKILL
 
@@ -128,7 +138,7 @@ def yard(logs: Path) -> Iterator[Yard]:
         try:
             yield made
         finally:
-            made.stop_all()
+            made.close()
             server.stop()
             connection.close()
     drop(name)
