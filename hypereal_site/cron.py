@@ -99,6 +99,7 @@ def entries() -> Sequence[Entry]:
         Entry("comparison with Stripe", 86_400.0, lambda: reconcile.nightly(clock.now()), Lane.LONG),
         Entry("old answers to idempotency keys", 3_600.0, _forget_answers),
         Entry("inputs of ended jobs", 3_600.0, lambda: job_forgetting.sweep(clock.now())),
+        Entry("ended jobs that are old", 3_600.0, lambda: job_forgetting.sweep_old(clock.now())),
         Entry("old sessions", 86_400.0, _forget_sessions),
         Entry("identity providers and domains", 600.0, sso_maintenance.sweep, Lane.OUTSIDE),
         Entry("mails of statements", 3_600.0, lambda: mailing.sweep(clock.now()), Lane.MAIL),

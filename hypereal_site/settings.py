@@ -234,8 +234,12 @@ SWEEP_SECONDS = env.seconds("SWEEP_SECONDS", 15.0)
 #: A worker that dies keeps its job for so long at most.
 JOB_LEASE_SECONDS = env.seconds("JOB_LEASE_SECONDS", 60.0)
 JOB_SWEEP_SECONDS = env.seconds("JOB_SWEEP_SECONDS", 10.0)
+#: A wake-up has this long to find a worker before the sweep makes a step itself.
+JOB_OVERDUE_SECONDS = env.seconds("JOB_OVERDUE_SECONDS", 3.0)
 #: The wait behind a job's first error; it doubles with each further one, up to a minute.
 JOB_RETRY_SECONDS = env.seconds("JOB_RETRY_SECONDS", 1.0)
+#: Days that jobs stay after their end, with what came of them; 0: for ever. What they were asked for goes after a day.
+JOB_KEPT_DAYS = env.integer("JOB_KEPT_DAYS", 365, most=36_500)
 #: How long a clip may take, waiting in a provider's queue included; then all of its price is given back.
 VIDEO_JOB_SECONDS = env.seconds("VIDEO_JOB_SECONDS", 7_200.0)
 #: How long one attempt to deliver a webhook may take, and how many are made at the same time.

@@ -11,14 +11,13 @@ from collections import deque
 from typing import Final
 from uuid import UUID
 
+from django.conf import settings
 from django.db import close_old_connections, connections
 
 from jobs import leases, stepping
 
 log = logging.getLogger(__name__)
 
-#: A wake-up has this long to find a worker before a step is made here.
-OVERDUE_SECONDS: Final = 3.0
 #: Steps that one look takes on; what is left comes with the next.
 MOST_STEPS: Final = 500
 #: Steps wait for providers, not for a processor.
@@ -28,9 +27,9 @@ THREADS: Final = 8
 class Sweeper:
     """The threads of one process. They end when nothing is due, and with the process after their present step."""
 
-    def __init__(self, threads: int = THREADS, overdue_seconds: float = OVERDUE_SECONDS) -> None:
+    def __init__(self, threads: int = THREADS, overdue_seconds: float | None = None) -> None:
         self._most_threads = threads
-        self._overdue_seconds = overdue_seconds
+        self._overdue_seconds = settings.JOB_OVERDUE_SECONDS if overdue_seconds is None else overdue_seconds
         self._lock = threading.Lock()
         self._waiting: deque[UUID] = deque()
         self._taken: set[UUID] = set()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 import pytest
+from django.db.models import F
 from django.db.models.functions import Now
+from pytest_django import Settings
 
 from catalog.pricing import Line
-from core import errors, ids
+from core import clock, errors, ids
 from events.models import Outbox
 from jobs import forgetting, leases, lifecycle, moves, stepping
 from jobs.kinds import Done, Elsewhere, Failed, Stop, Stopped, Waiting
@@ -371,3 +373,27 @@ def test_what_was_asked_for_is_forgotten_a_day_after_the_end(payer: Payer, kind:
     assert forgetting.sweep(ended.finished_at + day - timedelta(seconds=1)) == 0
     forgetting.sweep(ended.finished_at + day + timedelta(seconds=1))
     assert (Job.objects.get(pk=ended.pk).input, Job.objects.get(pk=still.pk).input) == ({}, {"prompt": "a cat"})
+
+
+def test_old_jobs_go_with_what_came_of_them_and_their_money_stays(
+    payer: Payer, kind: Scripted, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forgetting, "_BATCH", 2)
+    kind.starts += [DONE, DONE, DONE, Waiting(seconds=60)]
+    ended = [drive(submit(payer).pk) for _ in range(3)]
+    still, told = submit(payer), step(submit(payer).pk)
+    Job.objects.filter(pk=told.pk).update(deadline_at=F("created_at"))
+    assert step(told.pk).stop_due, "its provider is still to be told"
+    every = {*ended, still, told}
+    month, books = timedelta(days=30), payer.books()
+
+    def left(days: int, now: datetime) -> set[Job]:
+        settings.JOB_KEPT_DAYS = days
+        forgetting.sweep_old(now)
+        return set(Job.objects.filter(workspace_id=payer.workspace.pk))
+
+    late = clock.now() + month + timedelta(seconds=1)
+    assert left(30, ended[0].created_at + month - timedelta(seconds=1)) == every
+    assert left(0, late) == every
+    assert left(30, late) == {still, told}
+    assert payer.books() == books
