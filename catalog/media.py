@@ -19,7 +19,7 @@ MAX_IMAGES = 10
 _MEMBERS = {
     "sizes", "default_size", "aspect_ratios", "default_aspect_ratio", "resolutions", "default_resolution",
     "durations", "references", "last_image", "min_reference_seconds", "max_images", "max_text_bytes",
-    "max_audio_seconds", "gpu", "qualities", "default_quality",
+    "max_audio_seconds", "gpu", "qualities", "default_quality", "only",
 }  # fmt: skip
 _SIZE = re.compile(r"[1-9]\d{2,4}x[1-9]\d{2,4}")
 _RATIO = re.compile(r"[1-9]\d?:[1-9]\d?")
@@ -49,6 +49,23 @@ class References:
     kinds: tuple[str, ...]
     maximum: int
     minimum: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Only:
+    """Lengths that are left where certain choices meet: ``durations`` alone, at one of ``resolutions`` and with one of
+    ``pictures`` (how many come with the prompt). What is empty does not matter.
+    """
+
+    durations: tuple[int, ...]
+    resolutions: tuple[str, ...] = ()
+    pictures: tuple[int, ...] = ()
+
+    def applies(self, resolution: str, pictures: int) -> bool:
+        """Whether it is about a clip of that resolution with so many pictures."""
+        return (not self.resolutions or resolution in self.resolutions) and (
+            not self.pictures or pictures in self.pictures
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +108,7 @@ class MediaRules:
     gpu: GpuRules | None = None
     qualities: tuple[tuple[str, str], ...] = ()
     default_quality: str = ""
+    only: tuple[Only, ...] = ()
 
     def tier(self, size: str = "", resolution: str = "") -> str | None:
         """The price tier of what was asked for: of ``size`` if given, else of ``resolution``, else of the default.
@@ -132,6 +150,7 @@ def parse(document: Mapping[str, Any]) -> MediaRules:
         _match(_SIZE, size, "media.sizes")
     for ratio in ratios:
         _match(_RATIO, ratio, "media.aspect_ratios")
+    durations, references = _durations(document.get("durations")), _references(document.get("references"))
     return MediaRules(
         sizes=sizes,
         default_size=_default(document, "default_size", [] if resolutions else [size for size, _ in sizes]),
@@ -139,8 +158,8 @@ def parse(document: Mapping[str, Any]) -> MediaRules:
         default_aspect_ratio=_default(document, "default_aspect_ratio", list(ratios)),
         resolutions=resolutions,
         default_resolution=_default(document, "default_resolution", [name for name, _ in resolutions]),
-        durations=_durations(document.get("durations")),
-        references=_references(document.get("references")),
+        durations=durations,
+        references=references,
         last_image=bool(document.get("last_image", False)),
         min_reference_seconds=_count(document.get("min_reference_seconds", 0), "media.min_reference_seconds"),
         max_images=_count(document.get("max_images", MAX_IMAGES), "media.max_images"),
@@ -149,6 +168,7 @@ def parse(document: Mapping[str, Any]) -> MediaRules:
         gpu=_gpu(document.get("gpu")),
         qualities=_qualities(document),
         default_quality=_default(document, "default_quality", list(document.get("qualities", {}))),
+        only=_only(document, durations, [name for name, _ in resolutions], references.maximum if references else 0),
     )
 
 
@@ -208,6 +228,13 @@ def _words(document: Mapping[str, Any], name: str) -> tuple[str, ...]:
     return tuple(words)
 
 
+def _list(document: Mapping[str, Any], name: str) -> list[Any]:
+    value = document.get(name, [])
+    if not isinstance(value, list):
+        raise ValueError(f"media.{name}: must be a list")
+    return value
+
+
 def _default(document: Mapping[str, Any], name: str, choices: list[str]) -> str:
     value = document.get(name, "")
     if bool(value) != bool(choices) or (choices and value not in choices):
@@ -230,6 +257,32 @@ def _durations(document: object) -> Durations | None:
     if not durations.allows(durations.default):
         raise ValueError("media.durations.default: is not among the allowed ones")
     return durations
+
+
+def _only(
+    document: Mapping[str, Any], durations: Durations | None, resolutions: list[str], pictures: int
+) -> tuple[Only, ...]:
+    """``[{ when = { resolutions = ["1080P"] }, durations = [8] }]``. A call that names no length must always do."""
+    found = []
+    for each in _list(document, "only"):
+        if not isinstance(each, Mapping) or set(each) != {"when", "durations"} or not isinstance(each["when"], Mapping):
+            raise ValueError("media.only: each must have when and durations")
+        when = each["when"]
+        if not when or set(when) - {"resolutions", "pictures"}:
+            raise ValueError("media.only.when: must have resolutions or pictures, and nothing else")
+        rule = Only(
+            durations=tuple(_count(seconds, "media.only.durations") for seconds in _list(each, "durations")),
+            resolutions=_words(when, "resolutions"),
+            pictures=tuple(_count(number, "media.only.when.pictures") for number in _list(when, "pictures")),
+        )
+        if set(rule.resolutions) - set(resolutions) or max(rule.pictures, default=0) > pictures:
+            raise ValueError("media.only.when: names what the model does not offer")
+        if durations is None or not all(map(durations.allows, rule.durations)):
+            raise ValueError("media.only.durations: are not among the allowed ones")
+        if durations.default not in rule.durations:
+            raise ValueError("media.only.durations: must have the default")
+        found.append(rule)
+    return tuple(found)
 
 
 def _references(document: object) -> References | None:

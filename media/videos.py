@@ -102,6 +102,7 @@ def order_of(entry: ModelEntry, ask: VideoAsk) -> tuple[VideoOrder, Units]:
             param="prompt",
             code="text_too_long",
         )
+    _check_together(entry, duration, resolution or media.default_resolution, len(ask.images))
     tier = media.tier(resolution=resolution)
     assert tier is not None  # each choice has one
     order = VideoOrder(
@@ -131,17 +132,29 @@ def _checked_duration(entry: ModelEntry, seconds: int | None) -> int | None:
     if allowed.allows(seconds):
         return seconds
     choices = list(allowed.choices)
-    said = (
-        f"It offers: {', '.join(map(str, choices))}."
-        if choices
-        else f"It makes {allowed.minimum} to {allowed.maximum}."
-    )
+    offered = ", ".join(map(str, choices)) if choices else f"{allowed.minimum} to {allowed.maximum}"
     raise InvalidRequest(
-        f"{entry.slug} makes no clip of {seconds} seconds. It offers: {said}.",
+        f"{entry.slug} makes no clip of {seconds} seconds. It offers: {offered}.",
         param="duration",
         code="duration_not_offered",
         extra={"available_durations": choices or list(range(allowed.minimum, allowed.maximum + 1))},
     )
+
+
+def _check_together(entry: ModelEntry, seconds: int | None, resolution: str, pictures: int) -> None:
+    """Whether a clip of these choices can be that long: some lengths are for some of them alone."""
+    for rule in entry.media.only:
+        if seconds in rule.durations or not rule.applies(resolution, pictures):
+            continue
+        words = [f"at {resolution}"] if rule.resolutions else []
+        words += [f"with {pictures} pictures" if pictures else "without a picture"] if rule.pictures else []
+        raise InvalidRequest(
+            f"{entry.slug} makes no clip of {seconds} seconds {' and '.join(words)}. "
+            f"It offers: {', '.join(map(str, rule.durations))}.",
+            param="duration",
+            code="duration_not_offered",
+            extra={"available_durations": list(rule.durations)},
+        )
 
 
 def _check_pictures(entry: ModelEntry, ask: VideoAsk) -> None:

@@ -56,6 +56,45 @@ def test_durations(durations: dict[str, Any], allowed: list[int], refused: list[
     assert not any(rules.allows(seconds) for seconds in refused)
 
 
+CLIPS: dict[str, Any] = {
+    "resolutions": {"720P": "720P", "1080P": "1080P"},
+    "default_resolution": "720P",
+    "durations": {"choices": [4, 8], "default": 8},
+    "references": {"kinds": ["https"], "max": 2},
+}
+
+
+def test_lengths_that_are_left_where_choices_meet() -> None:
+    only = {"when": {"resolutions": ["1080P"], "pictures": [0, 2]}, "durations": [8]}
+    [rule] = media.parse({**CLIPS, "only": [only]}).only
+    assert rule == media.Only((8,), ("1080P",), (0, 2))
+    asked = [("1080P", 0), ("1080P", 1), ("1080P", 2), ("720P", 0)]
+    assert [rule.applies(*each) for each in asked] == [True, False, True, False]
+
+
+@pytest.mark.parametrize(
+    "only",
+    [
+        {},
+        [5],
+        [{"when": {"resolutions": ["1080P"]}}],
+        [{"when": {}, "durations": [8]}],
+        [{"when": {"sizes": ["1x1"]}, "durations": [8]}],
+        [{"when": {"resolutions": ["4K"]}, "durations": [8]}],
+        [{"when": {"pictures": [3]}, "durations": [8]}],
+        [{"when": {"pictures": 1}, "durations": [8]}],
+        [{"when": {"pictures": [1]}, "durations": 8}],
+        [{"when": {"pictures": [1]}, "durations": [6, 8]}],
+        [{"when": {"pictures": [1]}, "durations": [4]}],
+        [{"when": {"pictures": [1]}, "durations": []}],
+    ],
+    ids=str,
+)
+def test_choices_that_can_not_meet_are_refused(only: Any) -> None:
+    with pytest.raises(ValueError, match=r"media\.(only|pictures|durations)"):
+        media.parse({**CLIPS, "only": only})
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -26,6 +26,7 @@ MEDIA: Final[dict[str, Any]] = {
     "durations": {"min": 3, "max": 10, "default": 5},
     "references": {"kinds": ["https", "data"], "max": 2},
     "last_image": True,
+    "only": [{"when": {"resolutions": ["1080P"]}, "durations": [5, 7, 8]}],
 }
 
 

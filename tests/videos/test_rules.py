@@ -74,6 +74,8 @@ def broken(entry: ModelEntry) -> Iterator[tuple[str, dict[str, Any], str]]:
         }:
             if not rules.durations.allows(seconds):
                 yield f"duration {seconds}", body_of(entry, duration=seconds), "duration"
+    for rule in rules.only:
+        yield from wrong_together(entry, rule)
     most = allowed.maximum if allowed else 0
     yield "too many pictures", body_of(entry, image_urls=[URL] * (most + 1)), "image_urls"
     yield "far too many", body_of(entry, image_urls=[URL] * 40), "image_urls"
@@ -99,6 +101,23 @@ def broken(entry: ModelEntry) -> Iterator[tuple[str, dict[str, Any], str]]:
             yield "last of many", body_of(entry, image_urls=[URL, URL], last_image_url=URL), "image_urls"
 
 
+def lengths_of(entry: ModelEntry) -> list[int]:
+    """Every length that the model offers in some case."""
+    durations = entry.media.durations
+    assert durations is not None
+    return list(durations.choices) or list(range(durations.minimum, durations.maximum + 1))
+
+
+def wrong_together(entry: ModelEntry, rule: media.Only) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """Choices that the model offers, but not with one another."""
+    for seconds in set(lengths_of(entry)) - set(rule.durations):
+        for resolution in rule.resolutions or ("",):
+            for pictures in rule.pictures or (entry.media.references.minimum if entry.media.references else 0,):
+                more = {"resolution": resolution} if resolution else {}
+                body = body_of(entry, duration=str(seconds), **more, image_urls=[URL] * pictures)
+                yield f"{seconds} s at {resolution} with {pictures} pictures", body, "duration"
+
+
 @pytest.mark.parametrize("slug", sorted(MODELS))
 def test_every_broken_rule_names_its_field(slug: str) -> None:
     entry, seen = entry_of(slug), 0
@@ -115,16 +134,36 @@ def test_every_choice_that_is_offered_is_taken_and_priced(slug: str) -> None:
     entry = entry_of(slug)
     assert entry.price is not None
     rules, rates = entry.media, entry.price.rates
-    assert rules.durations is not None
-    lengths = rules.durations.choices or range(rules.durations.minimum, rules.durations.maximum + 1)
+    pictures = rules.references.minimum if rules.references else 0
     for resolution, tier in rules.resolutions:
-        for seconds in lengths:
+        fitting = [rule.durations for rule in rules.only if rule.applies(resolution, pictures)]
+        for seconds in set(lengths_of(entry)).intersection(*fitting):
             order, units = videos.order_of(entry, videos.read(body_of(entry, duration=seconds, resolution=resolution)))
             price = dict(rates.unit_prices)[tier]
             assert unit_ceiling(rates, units) == (price * seconds if rates.unit == "second" else price)
             assert (order.duration, order.resolution) == (seconds, resolution)
     for ratio in rules.aspect_ratios:
         assert videos.order_of(entry, videos.read(body_of(entry, aspect_ratio=ratio)))[0].aspect_ratio == ratio
+
+
+def test_choices_that_providers_do_not_make_together() -> None:
+    """As their documents say; and a call that names no length gets one that fits."""
+    alone = {slug: entry_of(slug).media.only for slug in MODELS if entry_of(slug).media.only}
+    veo = (media.Only((8,), resolutions=("1080P", "4K")), media.Only((8,), pictures=(2, 3)))
+    hailuo = (media.Only((6,), resolutions=("1080P",)),)
+    assert alone == {
+        **dict.fromkeys((slug for slug in MODELS if slug.lower().startswith("veo3.1")), veo),
+        "MiniMax-Hailuo-02": hailuo,
+        "MiniMax-Hailuo-2.3": hailuo,
+        "kling-video-o1": (media.Only((5, 10), pictures=(0,)),),
+    }
+    entry = entry_of("veo3.1-fast")
+    for more in ({"resolution": "1080p"}, {"image_urls": [URL, URL]}):
+        assert videos.order_of(entry, videos.read(body_of(entry, **more)))[0].duration == 8
+    with pytest.raises(InvalidRequest, match=r"no clip of 6 seconds at 1080P\. It offers: 8\.") as caught:
+        videos.order_of(entry, videos.read(body_of(entry, duration=6, resolution="1080p")))
+    assert caught.value.extra == {"available_durations": [8]}
+    assert videos.order_of(entry, videos.read(body_of(entry, duration=6, image=URL)))[0].duration == 6
 
 
 def test_who_is_paid_by_the_clip_and_what_is_the_default() -> None:
@@ -174,6 +213,10 @@ def test_what_breaks_a_rule_reserves_nothing_at_the_door(gateway: Gateway) -> No
         for field, choice in choices.items():
             reply = generate(caller, model, **{field: choice})
             assert (reply.status, reply.error["param"]) == (400, field)
+        reply = generate(caller, model, duration=10, resolution="1080P")  # each is offered, but not together
+        assert (reply.status, reply.error["param"], reply.json["error"]["available_durations"]) == (
+            400, "duration", [5, 7, 8]
+        )  # fmt: skip
         books = caller.books()
         assert (books.balance, books.held, books.holds) == (1000 * CREDIT, 0, [])
         assert not api.asked
