@@ -127,6 +127,8 @@ class _Reader:
         if not name:
             raise InvalidRequest("A part of the multipart body has no name.")
         if b"filename" in options:
+            if not options[b"filename"] and not data:
+                return  # a page's field for a file in which none was chosen
             filename = options[b"filename"].decode("utf-8", "replace")[:255]
             content_type = self._headers.get("content-type", "")[:255]
             self.files.setdefault(name, []).append(File(filename, content_type, data))

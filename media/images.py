@@ -16,7 +16,7 @@ from django.conf import settings
 from catalog.entries import ModelEntry
 from catalog.media import MAX_IMAGES
 from catalog.pricing import Units
-from core.egress import EgressError
+from core.egress import EgressError, EgressFailed
 from core.errors import InvalidRequest, ProductError
 from keys.auth import KeyFacts
 from media import rules
@@ -140,11 +140,16 @@ def _stored(key: KeyFacts, picture: Picture, name: str, vouched_for: str) -> Sto
 
 
 def _copied(key: KeyFacts, picture: Picture, name: str, vouched_for: str) -> StoredObject:
-    return objects.fetch_and_store(
+    """A copy of what lies at the provider's address. Raises EgressFailed for what is no picture, a page say."""
+    copy = objects.fetch_and_store(
         picture.url, key.workspace_id, kind="image", filename=name, headers=dict(picture.headers),
         most_bytes=MOST_PICTURE_BYTES, seconds=_COPY_SECONDS, key_id=key.id, user_id=key.user_id,
         vouched_for=vouched_for,
     )  # fmt: skip
+    if not copy.content_type.startswith("image/"):
+        objects.delete(copy)
+        raise EgressFailed("no_picture", "What lies at the provider's address is no picture.")
+    return copy
 
 
 def as_base64(key: KeyFacts, picture: Picture, name: str, vouched_for: str) -> Picture:

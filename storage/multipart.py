@@ -75,7 +75,7 @@ class UploadForm:
         """The body has ended. Raises InvalidRequest where the form had not, or had no file."""
         if not self._ended:
             raise InvalidRequest("The body broke off in the middle of the form.")
-        if not self._has_file:
+        if not self._has_file or not (self.spool.size_bytes or self.filename):
             raise InvalidRequest("The form has no file. Send it in a field named file.", param=FILE)
 
     @property

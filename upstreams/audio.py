@@ -37,6 +37,8 @@ AIFF: Final = Container("audio/aiff", "aiff")
 PCM: Final = Container("audio/pcm", "pcm")
 
 _WAV_HEADER_BYTES: Final = 44
+#: More than any recording lasts: what is beyond is no time (NaN, infinity, a number of a thousand digits).
+_MOST_SECONDS: Final = 1e7
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +156,11 @@ def read_transcript(body: bytes, *, secret: str = "", known: bytes = b"") -> Tra
         raise classify.not_json(body, "") from None
     if not isinstance(value, dict) or value.get("error") or not isinstance(value.get("text"), str):
         raise _refusal(body, secret, known)
-    duration: Any = value.get("duration")
+    duration = _time(value.get("duration"))
     return Transcript(
         text=value["text"],
         language=value["language"] if isinstance(value.get("language"), str) else "",
-        duration=float(duration) if _is_number(duration) and duration >= 0 else None,
+        duration=duration if duration is not None and duration >= 0 else None,
         segments=tuple(_segments(value.get("segments"))),
         told=value,
     )
@@ -200,9 +202,15 @@ def _refusal(body: bytes, secret: str, known: bytes) -> UpstreamError:
 
 def _segments(value: Any) -> Iterable[Segment]:
     for each in value if isinstance(value, list) else ():
-        if isinstance(each, dict) and _is_number(each.get("start")) and _is_number(each.get("end")):
-            yield Segment(float(each["start"]), float(each["end"]), str(each.get("text", "")))
+        if not isinstance(each, dict):
+            continue
+        start, end = _time(each.get("start")), _time(each.get("end"))
+        if start is not None and end is not None:
+            yield Segment(start, end, str(each.get("text", "")))
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _time(value: Any) -> float | None:
+    """Seconds of a recording as a provider tells them, None for what is no such time."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -_MOST_SECONDS < value < _MOST_SECONDS:
+        return None
+    return float(value)

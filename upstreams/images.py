@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import codecs
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
@@ -21,6 +22,8 @@ from upstreams.wire import Headers, Target, UpstreamRequest
 T = TypeVar("T")
 
 _IN_THREAD_BYTES: Final = 512 * 1024
+#: How much of a picture's base64 is looked at: whole groups of four.
+_HEAD_CHARACTERS: Final = 128
 #: Sorts of pictures that may come as references, and their file name's end.
 EXTENSIONS: Final = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "image/gif": "gif"}
 #: What a provider calls a request that it will not draw.
@@ -154,6 +157,30 @@ def decoded(text: str) -> bytes | None:
         return None
 
 
+def inline(text: str) -> str:
+    """A picture as bare base64, out of what a provider calls one; empty where it is none: no base64, or a text.
+
+    The beginning is looked at: what is a page or an error, in base64 too, is no picture that anybody pays for.
+    """
+    if text[:5].lower() == "data:":
+        text = text.partition(",")[2]
+    if "\n" in text or " " in text:  # as mails and some encoders wrap it
+        text = "".join(text.split())
+    head = decoded(text[:_HEAD_CHARACTERS])
+    return text if head and not _is_text(head) else ""
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether a file that begins so is something to read. A drawing in XML is a picture all the same."""
+    if head.lstrip()[:4] == b"<svg" or head.lstrip()[:5] == b"<?xml":
+        return False
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)  # the end may be the middle of a character
+    except UnicodeDecodeError:
+        return False
+    return not any(sign < " " and sign not in "\t\n\f\r" for sign in text)
+
+
 async def heavy(size_bytes: int, work: Callable[..., T], *arguments: Any) -> T:
     """``work`` over that many bytes: in a thread where they are many, so that nobody else's call waits for them."""
     if size_bytes > _IN_THREAD_BYTES:
@@ -180,5 +207,5 @@ def refusal(message: str) -> UpstreamRefusal:
 
 __all__ = [
     "Answered", "Draw", "Drawn", "Hands", "Order", "Picture", "Source", "decoded", "gathered", "heavy", "image_type",
-    "refusal",
+    "inline", "refusal",
 ]  # fmt: skip

@@ -16,7 +16,7 @@ import msgspec
 from upstreams import classify, gemini, loose_json
 from upstreams.errors import BadAnswer
 from upstreams.gemini_parts import block_reason, candidates_of, parts_of
-from upstreams.images import Drawn, Hands, Order, Picture, Source, gathered, heavy, refusal
+from upstreams.images import Drawn, Hands, Order, Picture, Source, gathered, heavy, inline, refusal
 from upstreams.wire import Target, UpstreamRequest
 
 #: Reasons that are about what was asked for: another target of the same vendor would say the same.
@@ -82,7 +82,8 @@ def read(body: bytes, secret: str = "", known: bytes = b"") -> Drawn:
 def _pictures(candidate: dict[str, Any]) -> Iterable[Picture]:
     """The pictures of an answer; those of a model's thoughts are sketches, not what was asked for."""
     for part in parts_of(candidate):
-        inline = part.get("inlineData") or part.get("inline_data")
-        data = inline.get("data") if isinstance(inline, dict) else None
-        if isinstance(data, str) and data and not part.get("thought"):
-            yield Picture(b64=data.replace("-", "+").replace("_", "/"))
+        given = part.get("inlineData") or part.get("inline_data")
+        data = given.get("data") if isinstance(given, dict) else None
+        b64 = inline(data.replace("-", "+").replace("_", "/")) if isinstance(data, str) else ""
+        if b64 and not part.get("thought"):
+            yield Picture(b64=b64)

@@ -18,7 +18,7 @@ import msgspec
 
 from upstreams import classify, loose_json, openai
 from upstreams.errors import BadAnswer, UpstreamError
-from upstreams.images import EXTENSIONS, Drawn, Hands, Order, Picture, Source, gathered, heavy, refusal
+from upstreams.images import EXTENSIONS, Drawn, Hands, Order, Picture, Source, gathered, heavy, inline, refusal
 from upstreams.redact import clean
 from upstreams.wire import Target, UpstreamRequest
 
@@ -115,10 +115,13 @@ def _picture(item: Any) -> Picture | None:
     if not isinstance(item, dict):
         return None
     url, b64, revised = (item.get(name) or "" for name in ("url", "b64_json", "revised_prompt"))
-    if not isinstance(url, str) or not isinstance(b64, str) or not (url or b64):
+    if not isinstance(url, str) or not isinstance(b64, str):
         return None
-    if url.startswith("data:"):
-        url, b64 = "", b64 or url.partition(",")[2]
+    if not url.startswith(("https://", "http://")):
+        url, b64 = "", b64 or (url if url[:5].lower() == "data:" else "")
+    b64 = inline(b64)
+    if not (url or b64):
+        return None
     return Picture(url, b64, revised if isinstance(revised, str) else "")
 
 

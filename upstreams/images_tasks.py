@@ -8,8 +8,8 @@ from typing import Any, Final
 import msgspec
 
 from upstreams import tasks_run
-from upstreams.errors import Retryable
-from upstreams.images import Drawn, Hands, Order, Picture, Source, gathered
+from upstreams.errors import BadAnswer, Retryable
+from upstreams.images import Drawn, Hands, Order, Picture, Source, gathered, inline
 from upstreams.tasks import Ask, Output
 from upstreams.tasks_run import Reply
 from upstreams.wire import Target, UpstreamRequest
@@ -75,4 +75,9 @@ def _values(target: Target, order: Order, sources: list[Source]) -> dict[str, An
 def _picture(output: Output, headers: dict[str, str]) -> Picture:
     if output.data:
         return Picture.of(output.data)
-    return Picture(url=output.url, headers=tuple(headers.items()))
+    if output.url.startswith(("https://", "http://")):
+        return Picture(url=output.url, headers=tuple(headers.items()))
+    b64 = inline(output.url)
+    if not b64:
+        raise BadAnswer("the upstream's answer holds no picture", status=200)
+    return Picture(b64=b64)

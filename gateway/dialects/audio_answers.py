@@ -9,6 +9,7 @@ import msgspec
 
 from core import clock
 from gateway.dialects import audio
+from upstreams import loose_json
 from upstreams.audio import Segment, Sound, Transcript
 
 JSON: Final = "application/json"
@@ -42,11 +43,11 @@ def spoken(url: str, sound: Sound) -> bytes:
 def written(shape: str, format: str, transcript: Transcript, seconds: float) -> tuple[bytes, str]:
     """A transcript and its content type. ``seconds`` is the recording's measured length."""
     if shape == audio.GENERATIONS:
-        return msgspec.json.encode(_own(transcript, seconds)), JSON
+        return loose_json.encode(_own(transcript, seconds)), JSON
     if format == "json":
-        return msgspec.json.encode(_plain(transcript, seconds)), JSON
+        return loose_json.encode(_plain(transcript, seconds)), JSON
     if format == "verbose_json":
-        return msgspec.json.encode(_verbose(shape, transcript, seconds)), JSON
+        return loose_json.encode(_verbose(shape, transcript, seconds)), JSON
     if format == "text":
         return f"{transcript.text}\n".encode("utf-8", "replace"), TEXT
     cues = _cues(transcript, seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from gateway.dialects.base import Fields, Receipt
 from gateway.multipart import Form
 from media import references
 from media.images import ImageAsk
+from upstreams import loose_json
 from upstreams.images import Drawn, Picture, Source
 
 MOST_PROMPT_CHARACTERS: Final = 32_000
@@ -27,6 +29,7 @@ _READ: Final = frozenset({
 })  # fmt: skip
 _FORMATS: Final = ("url", "b64_json")
 _OUTPUT_FORMATS: Final = ("png", "jpeg", "webp")
+_WHOLE: Final = re.compile(r"[+-]?[0-9]{1,18}")
 
 
 def names(fields: Fields) -> tuple[str, str]:
@@ -92,7 +95,7 @@ def answer(drawn: Drawn, pictures: Iterable[Picture], receipt: Receipt) -> bytes
         "credits": money.credits_json(receipt.charged_microcredits),
         **({"sandbox": True} if receipt.sandbox else {}),
     }
-    return msgspec.json.encode(body)
+    return loose_json.encode(body)
 
 
 def _item(picture: Picture) -> Mapping[str, str]:
@@ -153,7 +156,7 @@ def _source(name: str, item: Any) -> Source:
 
 def _typed(name: str, value: str) -> Any:
     """A form has only texts: what JSON would have had as a number or a word of its own becomes that."""
-    if name in ("n", "output_compression", "partial_images") and value.strip().lstrip("-").isdigit():
+    if name in ("n", "output_compression", "partial_images") and _WHOLE.fullmatch(value.strip()):
         return int(value)
     if value in ("true", "false") and name == "stream":
         return value == "true"

@@ -244,3 +244,42 @@ def test_a_model_that_speaks_does_not_write(sdk: OpenAI, audio_model: Maker) -> 
         sdk.audio.transcriptions.create(model=audio_model(SPEAKS, fish.answers()), file=("a.wav", sounds.wav(2)))
     assert refused.value.param == "model"
     assert "/v1/audio/speech" in str(refused.value)
+
+
+RECORDING = f"data:audio/wav;base64,{base64.b64encode(sounds.wav(2)).decode()}"
+#: Answers with a text in them, and times or characters that are none.
+ODD_ANSWERS = {
+    "half a character": rb'{"text":"Good \ud800.","segments":[{"text":"\udfff","start":0,"end":1}],"usage":"\ud800"}',
+    "no numbers": b'{"text":"Good.","duration":NaN,"segments":[{"text":"x","start":NaN,"end":Infinity}]}',
+    "no times": b'{"text":"Good.","duration":1e308,"segments":[{"text":"x","start":1e307,"end":1e308}]}',
+    "a thousand digits": b'{"text":"Good.","duration":1%s,"segments":[{"text":"x","start":1%s,"end":2}]}'
+    % (b"0" * 1000, b"0" * 1000),
+    "other sorts": b'{"text":"Good.","duration":true,"segments":[5,{"start":"1"},{"text":{},"start":-1,"end":0}]}',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD_ANSWERS)
+def test_a_transcript_is_answered_whatever_stands_beside_it(
+    gateway: Gateway, caller: Caller, audio_model: Maker, name: str
+) -> None:
+    """The words were written down and are paid for: they are told in every shape."""
+
+    async def behave(talk: fake.Conversation) -> None:
+        await talk.json(ODD_ANSWERS[name])
+
+    model = audio_model(WRITES, behave)
+    for written in ("json", "verbose_json", "text", "srt", "vtt"):
+        reply = send_form(caller, {"model": model, "response_format": written}, sounds.wav(2))
+        assert (reply.status, b"Good" in reply.body or written in ("srt", "vtt")) == (200, True), reply.body
+    own = caller.send("POST", GENERATIONS, {"model": model, "audio": RECORDING})
+    assert (own.status, own.json["text"][:4]) == (200, "Good")
+    books = caller.settled_books(6)
+    assert (books.charged, {row["status"] for row in books.log}) == (6 * PRICE, {200})
+
+
+def test_a_refusal_with_half_a_character_is_told(caller: Caller, audio_model: Maker) -> None:
+    async def behave(talk: fake.Conversation) -> None:
+        await talk.json(rb'{"message":"no: https://a\ud800.example/x \udfff","status":400}', 400)
+
+    reply = send_form(caller, {"model": audio_model(WRITES, behave)}, sounds.wav(2))
+    assert (reply.status, reply.error["message"].startswith("no: ")) == (400, True)

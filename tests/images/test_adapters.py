@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -36,10 +37,22 @@ def test_nothing_of_a_form_can_break_out_of_its_part() -> None:
     assert request.body.count(f"--{boundary}\r\n".encode()) == 6  # two members, prompt, n, model, one picture
 
 
+#: What stood in providers' answers in place of a picture: words, a page, an error, nothing.
+NO_PICTURES = [
+    "not base64!", "", "=", "====", "A",
+    *(base64.b64encode(text.encode()).decode() for text in ("<html>sorry</html>", '{"error": "é"}', "図" * 40, "à")),
+]  # fmt: skip
+NO_ADDRESSES = ["data:text/html,<b>x</b>", "data:image/svg+xml,<svg/>", "javascript:alert(1)", "/file.png", "ftp://a/b"]
 ANSWERS: dict[str, tuple[Any, type[UpstreamError] | int]] = {
     "two": ({"data": [{"b64_json": B64}, {"url": "https://a.example/1.png"}]}, 2),
     "one of two": ({"data": [{"b64_json": B64}, {"error": {"message": "no"}}, {}, None, {"url": None}]}, 1),
     "a data URL": ({"data": [{"url": f"data:image/png;base64,{B64}"}]}, 1),
+    "a data URL in the wrong member": ({"data": [{"b64_json": f"data:image/png;base64,{B64}"}]}, 1),
+    "base64 in lines": ({"data": [{"b64_json": f"{B64[:76]}\r\n{B64[76:]}\n"}]}, 1),
+    "a drawing in XML": ({"data": [{"b64_json": base64.b64encode(b"<svg xmlns='x'/>").decode()}]}, 1),
+    "pictures that are none": ({"data": [{"b64_json": each} for each in NO_PICTURES]}, BadAnswer),
+    "addresses that are none": ({"data": [{"url": each} for each in NO_ADDRESSES]}, BadAnswer),
+    "one is a picture": ({"data": [{"b64_json": "!"}, {"b64_json": B64}, {"url": "/file.png"}]}, 1),
     "none": ({"data": []}, BadAnswer),
     "no list": ({"created": 1}, BadAnswer),
     "an error": ({"error": {"message": "boom", "type": "server_error"}}, ServerFailed),

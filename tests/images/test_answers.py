@@ -248,3 +248,64 @@ def test_malformed_bodies(gateway: Gateway, caller: Caller, body: bytes, param: 
     reply = http.send(caller.port, "POST", "/v1/images/generations", body, headers)
     assert (reply.status, reply.error["param"]) == (400, param)
     assert caller.settled_books().log[0]["endpoint"] == "images"
+
+
+def form_of(model: str, *files: tuple[str, str, bytes], **fields: str) -> dict[str, Any]:
+    """What a page's form sends: the body, and the header that says so."""
+    parts = [(name, "", value.encode()) for name, value in {"model": model, "prompt": "at night", **fields}.items()]
+    parts += [(name, f'; filename="{filename}"', data) for name, filename, data in files]
+    body = b"".join(
+        f'--frontier\r\ncontent-disposition: form-data; name="{name}"{more}\r\n\r\n'.encode() + data + b"\r\n"
+        for name, more, data in parts
+    )
+    return {"body": body + b"--frontier--\r\n", "content_type": "multipart/form-data; boundary=frontier"}
+
+
+def test_forms_with_odd_numbers_and_fields_for_files_that_were_left_empty(gateway: Gateway, caller: Caller) -> None:
+    route = gateway.upstream.serve(draws(10))
+    model, picture = serve(gateway, route), ("image", "a.png", PICTURE)
+    for number, drawn in (("3", 3), (" +2 ", 2), ("-0", 1), ("-7", 1), ("9" * 18, 10)):
+        reply = caller.send("POST", "/v1/images/edits", **form_of(model, picture, n=number, output_compression="--1"))
+        assert (reply.status, len(reply.json["data"])) == (200, drawn), reply.body
+    calls = route.calls
+    for number in ("--5", "²", "9" * 5_000, "1e1", "٣", "x", "1_0"):
+        reply = caller.send("POST", "/v1/images/edits", **form_of(model, picture, n=number))
+        assert (reply.status, reply.error["param"]) == (400, "n"), reply.body
+    assert route.calls == calls
+    assert caller.send("POST", "/v1/images/edits", **form_of(model, picture, ("mask", "", b""))).status == 200
+    assert b'name="mask"' not in route.seen[-1].body
+    nothing = caller.send("POST", "/v1/images/edits", **form_of(model, ("image", "", b"")))
+    assert (nothing.status, nothing.error["param"]) == (400, "image")
+    assert "missing" in nothing.error["message"]
+    assert caller.settled_books(14).charged == 18 * 8 * CREDIT
+
+
+def test_what_is_no_picture_is_neither_charged_nor_handed_on(gateway: Gateway, caller: Caller) -> None:
+    """Words in base64, addresses that lead nowhere: the next target draws, and only pictures are paid for."""
+    page = base64.b64encode(b"<html>sorry</html>").decode()
+
+    async def behave(talk: Conversation) -> None:
+        half = "\ud800"  # half a character, which only an escape can carry
+        items = [{"b64_json": page}, {"url": "javascript:alert(1)"}, {"b64_json": B64, "revised_prompt": f"a{half}b"}]
+        await talk.json({"created": 1, "data": items, "usage": {"note": half}})
+
+    model = serve(gateway, draws(3, b64_json=page), behave)
+    reply = ask(caller, model, n=3, response_format="b64_json")
+    assert reply.status == 200, reply.body
+    assert [item["b64_json"] for item in reply.json["data"]] == [B64]
+    assert reply.headers["x-hypereal-attempts"] == "3"
+    assert caller.settled_books().charged == 8 * CREDIT
+
+
+def test_a_page_at_the_providers_address_is_not_kept_as_a_picture(gateway: Gateway, caller: Caller) -> None:
+    async def behave(talk: Conversation) -> None:
+        if talk.seen.path.endswith("/file.png"):
+            await talk.json(b"<html>sorry</html>", headers={"content-type": "image/png"})
+        else:
+            await talk.json({"created": 1, "data": [{"url": f"{route.base_url}/file.png"}]})
+
+    route = gateway.upstream.serve(behave)
+    model = serve(gateway, route)
+    for wanted in ("url", "b64_json"):
+        assert ask(caller, model, response_format=wanted).json["data"] == [{"url": f"{route.base_url}/file.png"}]
+    assert not StoredObject.objects.filter(workspace=caller.workspace).exists()

@@ -132,6 +132,7 @@ def test_a_full_shelf_is_refused_by_name(caller: Caller) -> None:
     ("parts", "param"),
     [
         ([("kind", b"image")], "file"),
+        ([("file", b"", "", "application/octet-stream")], "file"),
         ([("file", files.HTML, "a.png", "image/png"), ("kind", b"image")], "kind"),
         ([("file", files.PNG, "a.png", "image/png"), ("kind", b"picture")], "kind"),
         ([("file", b"a", "a", ""), ("file", b"b", "b", "")], "file"),
@@ -139,7 +140,16 @@ def test_a_full_shelf_is_refused_by_name(caller: Caller) -> None:
         ([("file", b"a", "a", ""), ("filename", b"n" * 2000)], "filename"),
         ([(f"f{n}", b"") for n in range(20)], None),
     ],
-    ids=["no file", "html as image", "unknown kind", "two files", "another field", "long name", "many fields"],
+    ids=[
+        "no file",
+        "none chosen",
+        "html as image",
+        "unknown kind",
+        "two files",
+        "another field",
+        "long name",
+        "many fields",
+    ],
 )
 def test_forms_that_make_no_sense(caller: Caller, parts: list[Any], param: str | None) -> None:
     reply = upload(caller, *parts)
