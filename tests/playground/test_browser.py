@@ -3,10 +3,15 @@ lost."""
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import signal
+import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +19,10 @@ from playwright.sync_api import Locator, Page, expect
 
 from core import money
 from hypereal_site import processes
+from jobs.models import Job
+from keys import auth
 from keys.models import ApiKey
+from keys.secret import new_secret
 from tests.journeys.conftest import _installation, installation, site  # noqa: F401  (fixtures)
 from tests.journeys.installation import Installation
 from tests.look.conftest import Visit, Visitor, browser, visit  # noqa: F401  (fixtures)
@@ -206,6 +214,58 @@ def test_the_code_is_the_call(visit: Visit, payer: Payer) -> None:  # noqa: F811
         "store": False,
         "stop": None,
     }
+
+
+#: A prompt that shells, Python and JavaScript would each read otherwise if it were not quoted.
+ODD = 'It\'s "true", null $HOME `id` ${x} \\\\ %s\nand 5 é 🚢'
+#: How each language is run, by the file that its code is saved as.
+RUN = {"curl": ("sh", "call.sh"), "python": (sys.executable, "call.py"), "node": ("node", "call.mjs")}
+
+
+def test_the_code_runs_as_it_stands_there(visit: Visit, payer: Payer, tmp_path: Path) -> None:  # noqa: F811
+    """Copied into a file and run with a key: each makes the call that the page makes, and the wallet pays it."""
+    [key] = ApiKey.objects.filter(workspace=payer.workspace)
+    secret = new_secret()
+    ApiKey.objects.filter(pk=key.pk).update(secret_hash=auth.hash_of(secret))
+    env = {**os.environ, "HYPEREAL_API_KEY": secret}
+    languages = [language for language in RUN if language != "node" or shutil.which("node")]
+    visitor = opened(visit, payer)
+    page = visitor.page
+    written: list[tuple[str, str, str]] = []
+    for way, kind, wires in (
+        ("Chat", "", ("chat", "responses")), ("Image", "images", ()), ("Video", "videos", ()), ("Speech", "audio", ())
+    ):  # fmt: skip
+        form = panel(page, way)
+        form.locator("textarea[name=prompt]").fill(ODD)
+        for wire in wires or (kind,):
+            if wires:
+                form.get_by_label("Wire format").select_option(wire)
+            written += [
+                (wire, language, page.locator(f"#playground-{language}").text_content()) for language in languages
+            ]
+    form = panel(page, "Chat")
+    for wire, model in (("messages", "claude-sonnet-4-6"), ("gemini", "gemini-3.5-fast")):
+        form.get_by_label("Model").select_option(model)
+        form.get_by_label("Wire format").select_option(wire)
+        written += [(wire, language, page.locator(f"#playground-{language}").text_content()) for language in languages]
+    for wire, language, code in written:
+        folder = tmp_path / f"{wire}-{language}"
+        folder.mkdir()
+        program, name = RUN[language]
+        (folder / name).write_text(code)
+        ran = subprocess.run([program, name], cwd=folder, env=env, capture_output=True, timeout=120)
+        assert ran.returncode == 0, (wire, language, ran.stderr)
+        assert b'"error": {' not in ran.stdout and b'"error":{' not in ran.stdout, (wire, language, ran.stdout)
+        if wire == "audio":
+            assert (folder / "speech.mp3").stat().st_size > 1_000
+        else:
+            assert ran.stdout.strip()
+    rows = settled(payer, len([each for each in written if each[0] != "videos"]))
+    jobs = Job.objects.filter(workspace_id=payer.workspace.pk)
+    asked = Counter([row.endpoint for row in rows if row.endpoint != "videos"] + [job.kind for job in jobs])
+    assert asked == Counter(wire for wire, _language, _code in written)
+    assert {row.status for row in rows} == {200}
+    assert {job.input["prompt"] for job in jobs} == {ODD}
 
 
 class _Fine:
