@@ -12,7 +12,7 @@ from catalog import resolve
 from catalog.entries import ModelEntry, TargetEntry
 from core import money, secrets
 from core.errors import Conflict, InternalError, InvalidRequest, Overloaded, ProductError, RateLimited
-from gateway import affinity, quote
+from gateway import affinity, kept_responses, quote
 from gateway.adapters import chain_for
 from gateway.dialects.base import Call, Dialect, Receipt
 from gateway.failover import Trail
@@ -66,6 +66,8 @@ async def serve(request: GatewayRequest, dialect: Dialect) -> Answer | StreamAns
     name = replay.presented(request.raw_headers)
     if affinity.has_equals(chain):
         chain = await _heavy(runtime, call, affinity.ordered, chain, request.raw_headers, call, key.workspace_id)
+    if call.previous_response_id:
+        chain = await kept_responses.of_previous(request, call.previous_response_id, chain)
     hashes = None
     if name is not None:
         hashes = await _heavy(runtime, call, replay.hashes, name, "POST", request.path, call.body)

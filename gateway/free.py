@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from catalog.entries import TargetEntry
 from core.errors import InvalidRequest
-from gateway import engine
+from gateway import engine, kept_responses
 from gateway.adapters import Count, adapter_for
 from gateway.dialects.base import Call
 from gateway.failover import Trail
@@ -21,6 +21,8 @@ async def count_tokens(request: GatewayRequest, call: Call) -> Answer:
     runtime = request.runtime
     entry, chain = engine.resolve_chain(runtime, request.key, call)
     request.key.check_model(entry.slug)
+    if call.previous_response_id:
+        chain = await kept_responses.of_previous(request, call.previous_response_id, chain)
 
     counting = [target for target in chain if _way_to_count(call, target) is not None]
     if not counting:

@@ -21,6 +21,8 @@ _PARAMETER: Final = re.compile(r"<(?:\w+:)?(\w+)>")
 _CODE: Final = re.compile(r"``[^`]*``[,:]?")
 _QUERY: Final[Mapping[str, tuple[str, ...]]] = {
     "models": ("limit", "after_id", "before_id"),
+    "responses/{response_id}": ("include",),
+    "responses/{response_id}/input_items": ("after", "limit", "order", "include"),
     "jobs": ("kind", "state", "model", "limit", "cursor"),
     "storage": ("kind", "limit", "cursor"),
     "gemini/v1beta/models": ("pageSize", "pageToken"),

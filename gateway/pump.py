@@ -26,6 +26,7 @@ from gateway.runtime import Runtime, shutting_down
 from idempotency import replay
 from idempotency.replay import Hashes
 from keys.auth import KeyFacts
+from upstreams.responses_kept import id_in
 from upstreams.wire import Usage
 from usage.items import Answer, LogRow, Settle, Void
 
@@ -120,6 +121,8 @@ class Run(Generic[TicketT]):
         self._interruption: ProductError | None = None
         self._ending = False
         self._first_at: float | None = None
+        #: The provider's id of the answer, where it keeps that under it.
+        self._response_id: str | None = None
         runtime.runs.add(self)
         self.task = runtime.loop.create_task(self._run())
 
@@ -165,6 +168,7 @@ class Run(Generic[TicketT]):
         row.saved_microcredits = receipt.saved_microcredits
         row.units = Decimal(receipt.units) if receipt.unit else None
         row.charge_lines = receipt.lines
+        row.response_id = self._response_id
         charged = receipt.charged_microcredits
         await self._runtime.write(Settle(receipt.request_id, key.workspace_id, key.id, charged, row, answer))
 
@@ -284,6 +288,8 @@ class WholeRun(TokenRun, OnePieceRun[Ticket]):
         self._ending = True
         self._first_at = clock.monotonic()
         receipt, body = self._receipt(completed.usage), completed.body
+        if ticket.call.kept:
+            self._response_id = id_in(body)
         if ticket.call.receipts is not None:
             body = ticket.call.receipts.in_answer(body, receipt)
         await self._settle(receipt, 200, answer=await kept(ticket.hashes, body, completed.content_type))

@@ -17,6 +17,7 @@ from gateway.pipe import Pipe
 from gateway.pump import Ticket, TokenRun
 from gateway.runtime import Runtime
 from upstreams.errors import ConnectionLost, UpstreamError
+from upstreams.responses_kept import id_of
 from upstreams.wire import Usage
 from usage.items import Answer, Extend
 
@@ -152,6 +153,8 @@ class StreamRun(TokenRun):
             await self._end_unopened(error)
             return
         relay, meter = opened.relay, ticket.meter
+        if ticket.call.kept:
+            self._response_id = id_of(relay.identity.get("response"))
         if error is not None and relay.finished:
             error = None  # the answer is whole, whatever happened behind it
         usage = relay.billable_usage(meter.input_estimate() if relay.usage is None else 0)

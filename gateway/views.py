@@ -8,7 +8,7 @@ from functools import partial
 from catalog import gemini_listing, listing
 from core import ids
 from core.errors import InvalidRequest, NotFound, UpgradeRequired
-from gateway import engine, free, gemini_list, openapi
+from gateway import engine, free, gemini_list, kept_responses, openapi
 from gateway import quote as quotes
 from gateway.dialects import anthropic_messages, gemini, gemini_embed, openai_chat, openai_embeddings, openai_responses
 from gateway.endpoints import endpoint
@@ -103,6 +103,31 @@ async def compact(request: GatewayRequest) -> Answer | StreamAnswer:
 async def input_tokens(request: GatewayRequest) -> Answer:
     """``POST /responses/input_tokens``"""
     return await free.count_tokens(request, openai_responses.DIALECT.parse_count(request.body))
+
+
+@endpoint("GET", "DELETE", dialect=openai_responses.DIALECT)
+async def one_response(request: GatewayRequest, response_id: str) -> Answer:
+    """``GET`` and ``DELETE /responses/{id}``: a response that its provider keeps, of the key's own workspace."""
+    if request.method == "GET" and request.GET.get("stream", "").lower() in ("true", "1"):
+        raise InvalidRequest("A response that is kept is read in one piece.", param="stream")
+    await engine.count(request)
+    return await kept_responses.ask(request, response_id)
+
+
+@endpoint("GET", dialect=openai_responses.DIALECT)
+async def input_items(request: GatewayRequest, response_id: str) -> Answer:
+    """``GET /responses/{id}/input_items``: what a response that is kept was made from."""
+    await engine.count(request)
+    return await kept_responses.ask(request, response_id, "/input_items")
+
+
+@endpoint("POST", dialect=openai_responses.DIALECT)
+async def cancel_response(request: GatewayRequest, response_id: str) -> Answer:
+    """``POST /responses/{id}/cancel``: only responses in the background can be, and none are made here."""
+    await engine.count(request)
+    await kept_responses.known(request, response_id)
+    message = "Only background responses can be cancelled, and none are made here: close the connection instead."
+    raise InvalidRequest(message, param="response_id", code="background_not_offered")
 
 
 @endpoint("POST", kind=gemini.DIALECT.kind, dialect=gemini.DIALECT, key_in_query=True)

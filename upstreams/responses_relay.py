@@ -167,6 +167,7 @@ class Relay:
         if kind in ENDS and isinstance(response, dict):
             self.usage = response_usage(response, self._tools)
             self._end = event
+            self._response = self._response or response
             self.finished = self.done = True
             return
         if kind in _BEGINNINGS and isinstance(response, dict):

@@ -58,6 +58,7 @@ class LogRow(msgspec.Struct, kw_only=True):
     sandbox: bool = False
     attempt_trace: list[Attempt] | None = None
     charge_lines: Sequence[Line] | None = None
+    response_id: str | None = None
     id: UUID | None = None
     billed_at: Moment | None = None
 

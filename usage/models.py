@@ -49,11 +49,18 @@ class RequestLog(models.Model):
     attempt_trace = models.JSONField(null=True)
     #: The exact parts of the charge, as `catalog.pricing.Line`; NULL where nothing was charged.
     charge_lines = models.JSONField(null=True)
+    #: The id of a response that its provider keeps, by which only this workspace may go on from it or read it.
+    response_id = models.CharField(max_length=200, null=True)
 
     class Meta:
         indexes = [
             models.Index(fields=["workspace_id", "-id"], name="usage_log_workspace"),
             models.Index(fields=["workspace_id", "-charged_microcredits"], name="usage_log_dearest"),
+            models.Index(
+                fields=["workspace_id", "response_id"],
+                name="usage_log_response",
+                condition=models.Q(response_id__isnull=False),
+            ),
         ]
 
     def __str__(self) -> str:

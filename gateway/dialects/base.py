@@ -93,6 +93,9 @@ class Call:
     receipts: ReceiptWriter | None = None
     #: The format of the body, as the endpoint kind that has it for its own, where it is not that of ``kind``.
     wire: str = ""
+    #: Whether the provider is to keep the answer under an id of its own, and the one of such answers to go on from.
+    kept: bool = False
+    previous_response_id: str = ""
 
     @property
     def spoken(self) -> str:

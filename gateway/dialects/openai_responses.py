@@ -19,7 +19,7 @@ COMPACT: Final = "responses.compact"
 #: Members that are the gateway's own and never go upstream.
 _OWN: Final = ("hypereal", "intent")
 #: What a call can go on from in place of an input of its own.
-_SOURCES: Final = ("input", "prompt", "previous_response_id", "conversation")
+_SOURCES: Final = ("input", "prompt", "previous_response_id")
 #: Tools that the provider runs and bills by use, by the item that stands for one use of them. Others pass unseen.
 _BILLED_TOOLS: Final = {
     "web_search": "web_search_call",
@@ -66,6 +66,9 @@ class OpenAIResponses:
         if base.flag(fields, "background"):
             message = "Background responses are not offered: call with stream and read to the end."
             raise InvalidRequest(message, param="background", code="background_not_offered")
+        if bytes(fields.get("conversation", b"null")) != b"null":
+            message = "Conversations are not offered: go on from a response with previous_response_id."
+            raise InvalidRequest(message, param="conversation", code="conversation_not_offered")
         stream = self._asks_stream(fields)
         call = Call(
             kind=self.kind,
@@ -80,6 +83,8 @@ class OpenAIResponses:
             body=body,
             server_tools=tuple(_billed_tools(fields)),
             takes_events=self._takes_events,
+            kept=bytes(fields.get("store", b"")) != b"false",
+            previous_response_id=base.text(fields, "previous_response_id"),
         )
         for name in _OWN:
             fields.pop(name, None)
@@ -122,7 +127,7 @@ class Compaction(OpenAIResponses):
     def parse(self, body: bytes) -> Call:
         """As a response, but for the method. Raises InvalidRequest."""
         call = super().parse(body)
-        call.wire = COMPACT
+        call.wire, call.kept = COMPACT, False
         return call
 
     def _asks_stream(self, fields: Fields) -> bool:

@@ -22,6 +22,7 @@ class Seen:
     headers: dict[str, str]
     body: Any
     ended: str = "open"
+    method: str = "POST"
 
 
 @dataclass
@@ -230,11 +231,11 @@ class Upstream:
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-        path = head[0].split(" ")[1]
+        method, path, _ = head[0].split(" ")
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
         body = await reader.readexactly(int(headers.get("content-length", "0")))
         route = self._routes[path.split("/")[1]]
-        seen = Seen(path, headers, _read_body(headers, body))
+        seen = Seen(path, headers, _read_body(headers, body), method=method)
         route.seen.append(seen)
         talk = Conversation(seen, len(route.seen), reader, writer)
         try:

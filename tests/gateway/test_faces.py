@@ -33,6 +33,7 @@ FREE = {
     "quote",
     "messages/count_tokens",
     "responses/input_tokens",
+    "responses/<str:response_id>/cancel",
     "storage/upload",
     "deployments",
     "jobs/<str:job_id>/cancel",

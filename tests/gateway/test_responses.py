@@ -41,13 +41,13 @@ def serve(gateway: Gateway, *behaviours: chat.Behaviour | chat.Route, **columns:
 def test_an_answer_goes_through_to_the_byte_and_is_billed(gateway: Gateway) -> None:
     route = gateway.upstream.serve(fake.answers(prompt=30, output=12))
     model, caller = serve(gateway, route), gateway.caller()
-    reply = ask(caller, model, store=True, previous_response_id="resp_1", include=["x"], hypereal={"cache": False})
+    reply = ask(caller, model, store=True, include=["x"], hypereal={"cache": False})
     assert (reply.status, reply.json) == (200, fake.response(prompt=30, output=12))
     assert reply.headers["x-hypereal-model"] == model
     [seen] = route.seen
     assert seen.path.endswith("/responses")
     assert seen.body == {
-        "model": f"up-{model}", "input": "Say hello", "store": True, "previous_response_id": "resp_1", "include": ["x"],
+        "model": f"up-{model}", "input": "Say hello", "store": True, "include": ["x"],
     }  # fmt: skip
     books = caller.settled_books()
     [row] = books.log
@@ -128,6 +128,9 @@ def test_tools_without_a_price_are_refused_before_anything_happens(
     [
         ({"input": None}, "input"), ({"input": 3}, "input"), ({"input": {}}, "input"), ({"model": ""}, "model"),
         ({"background": True}, "background"), ({"stream": "yes"}, "stream"),
+        ({"conversation": "conv_1"}, "conversation"), ({"conversation": {"id": "conv_1"}}, "conversation"),
+        ({"previous_response_id": 7}, "previous_response_id"),
+        ({"previous_response_id": "a" * 201}, "previous_response_id"),
         ({"max_output_tokens": 0}, "max_output_tokens"),
         ({"tools": {}}, "tools"), ({"tools": ["x"]}, "tools"), ({"service_tier": "priority"}, "service_tier"),
     ],
