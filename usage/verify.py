@@ -13,7 +13,8 @@ from datetime import date
 
 from django.db import connection, transaction
 
-from billing import proofs
+from billing import proofs as billing_proofs
+from vouchers import proofs as voucher_proofs
 
 #: Wrong rows that a finding shows.
 EXAMPLES = 5
@@ -67,6 +68,19 @@ CHECKS: tuple[Check, ...] = (
         WHERE d.id IS NULL OR c.id IS NULL""",
     ),
     Check(
+        "sides",
+        "every transfer moves credits between its workspace's wallet and the house's account for its kind",
+        """SELECT t.id, t.kind, d.kind, c.kind FROM billing_transfer t
+        LEFT JOIN billing_account d ON d.id = t.debit_account LEFT JOIN billing_account c ON c.id = t.credit_account
+        WHERE (d.kind = 'wallet' AND d.id = t.workspace_id AND (t.kind, c.kind) IN (
+                 ('usage', 'revenue'), ('expiry', 'expired'), ('adjustment', 'adjustment'), ('refund', 'stripe'),
+                 ('refund', 'demo'), ('dispute', 'stripe'), ('dispute', 'demo'))
+            OR c.kind = 'wallet' AND c.id = t.workspace_id AND (t.kind, d.kind) IN (
+                 ('topup', 'stripe'), ('topup', 'demo'), ('grant', 'promotion'), ('grant', 'demo'),
+                 ('adjustment', 'adjustment'), ('refund', 'stripe'), ('refund', 'demo'), ('dispute', 'stripe'),
+                 ('dispute', 'demo'))) IS NOT TRUE""",
+    ),
+    Check(
         "balance",
         "a wallet's balance is what was credited to it less what was debited",
         """SELECT w.workspace_id, w.balance_microcredits, COALESCE(s.total, 0) FROM billing_wallet w
@@ -109,11 +123,12 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "topups",
-        "every paid top-up was credited once, and nothing else was credited as a top-up",
+        "every paid top-up was credited once with what its money buys, and nothing else was credited as a top-up",
         """SELECT COALESCE(u.id, t.reference) FROM (SELECT * FROM billing_topup WHERE state = 'paid') u
         FULL JOIN (SELECT * FROM billing_transfer WHERE kind = 'topup') t ON t.reference = u.id
         WHERE u.id IS NULL OR t.id IS NULL OR t.amount_microcredits <> u.credits_microcredits
-           OR t.lot_id <> u.lot_id OR t.credit_account <> u.wallet_id""",
+           OR t.lot_id <> u.lot_id OR t.credit_account <> u.wallet_id
+           OR u.credits_microcredits <> u.amount_cents::bigint * 1000000""",  # a cent is a credit
     ),
     Check(
         "calls",
@@ -219,7 +234,7 @@ CHECKS: tuple[Check, ...] = (
         WHERE (c.transfers, c.amount_microcredits, c.log_rows, c.charged_microcredits)
           IS DISTINCT FROM (COALESCE(t.n, 0), COALESCE(t.total, 0), COALESCE(l.n, 0), COALESCE(l.total, 0))""",
     ),
-    *(Check(*proof) for proof in proofs.PROOFS),
+    *(Check(*proof) for proof in (*billing_proofs.PROOFS, *voucher_proofs.PROOFS)),
 )
 
 _registered: dict[str, Check] = {}

@@ -58,7 +58,7 @@ def fill(payer: Payer, month: Month, calls: int) -> None:
         amount_microcredits=amount,
         transfer_kind="grant",
         reference=ids.uuid7(),
-        source_account=HOUSE_ACCOUNTS[Account.Kind.STRIPE],
+        source_account=HOUSE_ACCOUNTS[Account.Kind.DEMO],
         at=month.start,
     )
     assert lot is not None

@@ -7,15 +7,19 @@ from collections.abc import Callable
 from io import StringIO
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import connection
 
-from billing.models import CreditLot, Hold, Reversal, SpendMeter, StripeReport, TopUp, Wallet
+from billing.models import CreditLot, Hold, Reversal, SpendMeter, StripeReport, TopUp, Transfer, Wallet
 from core import clock, ids
+from events import audit
+from orgs.models import Workspace
 from tests.support.money import Payer, new_payer
 from usage import verify
 from usage.metering import apply_now
 from usage.models import Checkpoint, Rollup
+from vouchers import issuing, redeeming
+from vouchers.models import Voucher
 
 pytestmark = pytest.mark.django_db
 
@@ -47,6 +51,39 @@ def sql(*statements: str) -> Callable[[], None]:
     return damage
 
 
+def grant_from(source: str) -> Callable[[], None]:
+    """Credits that came out of a house account which never gave them."""
+    return sql(
+        f"UPDATE billing_transfer SET debit_account = (SELECT id FROM billing_account WHERE kind = '{source}')"
+        " WHERE kind = 'grant'"
+    )
+
+
+def reversal() -> None:
+    """A refund of a top-up that never brought anything."""
+    topup = TopUp.objects.create(wallet=Wallet.objects.latest("pk"), amount_cents=1, credits_microcredits=1_000_000)
+    Reversal.objects.create(topup=topup, kind="refund", state="final", amount_cents=1, taken_microcredits=1)
+
+
+def voucher(**damage: int) -> None:
+    """A voucher that was redeemed properly, and then that."""
+    terms = issuing.Terms(amount_microcredits=500, redemption_limit=3)
+    issued = issuing.issue(terms, actor=audit.SYSTEM, form_token=ids.uuid7())
+    redeeming.redeem(Workspace.objects.latest("pk"), issued.code, actor=audit.SYSTEM)
+    assert verify.verify().clean
+    Voucher.objects.filter(pk=issued.voucher.pk).update(**damage)
+
+
+def underpaid() -> None:
+    """A top-up that brought more than was paid for it."""
+    sql("UPDATE billing_transfer SET kind = 'topup' WHERE kind = 'grant'")()
+    row = Transfer.objects.get(kind="topup")
+    TopUp.objects.create(
+        id=row.reference, wallet_id=row.workspace_id, amount_cents=999, credits_microcredits=row.amount_microcredits,
+        state="paid", lot_id=row.lot_id,
+    )  # fmt: skip
+
+
 DAMAGE: dict[str, Callable[[], object]] = {
     "balance": lambda: Wallet.objects.update(balance_microcredits=1),
     "held": lambda: Wallet.objects.update(held_microcredits=1),
@@ -65,13 +102,10 @@ DAMAGE: dict[str, Callable[[], object]] = {
     "grants": sql("DELETE FROM billing_transfer WHERE kind = 'grant'"),
     "topups": sql("UPDATE billing_transfer SET kind = 'topup' WHERE kind = 'grant'"),
     "reversals": sql("UPDATE billing_transfer SET kind = 'refund' WHERE kind = 'usage'"),
-    "reversed": lambda: Reversal.objects.create(
-        topup=TopUp.objects.create(wallet=Wallet.objects.latest("pk"), amount_cents=1, credits_microcredits=1),
-        kind="refund",
-        state="final",
-        amount_cents=1,
-        taken_microcredits=1,
-    ),
+    "reversed": reversal,
+    "sides": grant_from("revenue"),
+    "vouchers": grant_from("promotion"),
+    "voucher counts": lambda: voucher(redeemed_count=2),
     "expiry": sql("UPDATE billing_transfer SET kind = 'expiry' WHERE kind = 'usage'"),
     "stripe": lambda: StripeReport.objects.create(
         since=clock.now(), until=clock.now(), is_demo=False, payments=1, refunds=0, disputes=0, differences=[{}]
@@ -96,6 +130,21 @@ def test_each_kind_of_damage_is_found(payer: Payer, name: str) -> None:
     report = verify.verify()
     assert name in {finding.check.name for finding in report.findings}
     assert all(finding.wrong >= 1 and finding.examples for finding in report.findings)
+
+
+@pytest.mark.parametrize(
+    ("damage", "name"),
+    [
+        (sql("UPDATE billing_transfer SET workspace_id = gen_random_uuid() WHERE kind = 'grant'"), "sides"),
+        (sql("UPDATE billing_transfer SET kind = 'adjustment' WHERE kind = 'usage'"), "sides"),
+        (underpaid, "topups"),
+        (lambda: voucher(amount_microcredits=501), "voucher counts"),
+    ],
+    ids=["another workspace's", "another kind", "more than was paid", "another worth"],
+)
+def test_what_sums_alone_would_not_show(payer: Payer, damage: Callable[[], object], name: str) -> None:
+    damage()
+    assert name in {finding.check.name for finding in verify.verify().findings}
 
 
 def test_every_check_has_its_damage() -> None:
@@ -130,3 +179,14 @@ def test_the_command_says_it_by_text_json_and_exit_code(payer: Payer) -> None:
     assert ended.value.code == 1
     assert "WRONG balance" in out.getvalue()
     assert str(payer.workspace.pk) in out.getvalue()
+    out = StringIO()
+    with pytest.raises(SystemExit):
+        call_command("verify_ledger", "--seal", stdout=out)
+    assert "nothing was sealed" in out.getvalue()
+
+
+def test_books_that_can_not_be_read_are_not_called_wrong(payer: Payer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("usage.verify._TOTALS", "SELECT 1 FROM no_such_table")
+    with pytest.raises(CommandError, match="could not be read") as failed:
+        call_command("verify_ledger", stdout=StringIO())
+    assert failed.value.returncode == 2

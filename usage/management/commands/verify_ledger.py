@@ -6,27 +6,36 @@ import json
 import sys
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError
 
 from core import money
 from usage import verify
 
 
 class Command(BaseCommand):
-    help = "Checks the books; exit code 1 and the wrong rows where they disagree. --seal closes the days before today."
+    help = (
+        "Checks the books. Exit code 0: they agree; 1: they disagree, and the wrong rows are named; 2: they could "
+        "not be read. --seal closes the days before today."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--seal", action="store_true", help="seal the days before today if the books are right")
         parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        report = verify.verify()
-        sealed = verify.seal() if options["seal"] and report.clean else []
+        try:
+            report = verify.verify()
+            sealed = verify.seal() if options["seal"] and report.clean else []
+        except DatabaseError as error:  # not to be taken for books that disagree
+            raise CommandError(f"the books could not be read: {error}", returncode=2) from error
         if options["json"]:
             self.stdout.write(json.dumps(_as_json(report, [day.isoformat() for day in sealed])))
         else:
             self._print(report)
-            if sealed:
+            if options["seal"] and not report.clean:
+                self.stdout.write("nothing was sealed")
+            elif sealed:
                 self.stdout.write(f"sealed {len(sealed)} day(s), the last {sealed[-1]}")
         if not report.clean:
             sys.exit(1)
