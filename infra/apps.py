@@ -7,8 +7,12 @@ class InfraConfig(AppConfig):
     verbose_name = _("GPU")
 
     def ready(self) -> None:
+        from infra import proofs
         from infra.kinds import GpuRuns, HostedRuns
         from jobs import kinds
+        from usage import verify
 
         kinds.register(GpuRuns.name, GpuRuns)
         kinds.register(HostedRuns.name, HostedRuns)
+        for proof in proofs.PROOFS:
+            verify.register(*proof)

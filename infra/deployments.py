@@ -56,12 +56,14 @@ def create(
     *,
     actor: audit.Actor,
     created_by_id: UUID | None,
+    key_id: UUID | None = None,
     form_token: UUID | None = None,
 ) -> Deployment:
     """Write down a deployment; the engine makes it in the background.
 
-    The same ``form_token`` again returns the deployment that it made. Raises Conflict (``slug``) for a slug that is
-    taken, Conflict where the workspace has as many as it may have, Overloaded without an engine.
+    Workers that are kept warm count for the API key ``key_id``, or for ``created_by_id`` where a person asks in the
+    browser. The same ``form_token`` again returns the deployment that it made. Raises Conflict (``slug``) for a slug
+    that is taken, Conflict where the workspace has as many as it may have, Overloaded without an engine.
     """
     name = engine.chosen()
     if not name:
@@ -75,7 +77,12 @@ def create(
         columns = asdict(terms)
         env = columns.pop("env")
         row = Deployment(
-            workspace=workspace, created_by_id=created_by_id, engine=name, form_token=form_token, **columns
+            workspace=workspace,
+            created_by_id=created_by_id,
+            warm_key_id=key_id,
+            engine=name,
+            form_token=form_token,
+            **columns,
         )
         row.set_env(env)
         row.save(force_insert=True)
@@ -84,11 +91,12 @@ def create(
     return row
 
 
-def change(row: Deployment, wanted: Mapping[str, Any], *, actor: audit.Actor) -> Deployment:
+def change(row: Deployment, wanted: Mapping[str, Any], *, actor: audit.Actor, key_id: UUID | None = None) -> Deployment:
     """Change what is wanted. ``wanted`` has columns of `Terms`; ``env`` holds values to set and None to remove.
 
-    A failed deployment is tried again by any change. Raises NotFound for a deleted one, Overloaded where its secrets
-    can't be opened.
+    A failed deployment is tried again by any change. Whoever asks for more warm workers, or for them again, pays for
+    them: the API key ``key_id``, or the person who acts. Raises NotFound for a deleted one, Overloaded where its
+    secrets can't be opened.
     """
     with transaction.atomic():
         row = Deployment.objects.select_for_update().get(pk=row.pk)
@@ -100,7 +108,9 @@ def change(row: Deployment, wanted: Mapping[str, Any], *, actor: audit.Actor) ->
             row.set_env(env)
         if not (columns or env is not None or row.state == State.FAILED or row.warm_stopped_at):
             return row
-        warm.bill(row)  # what was, at the old terms
+        asks_for_more = columns.get("min_workers", 0) > row.min_workers or row.warm_stopped_at is not None
+        if asks_for_more and (key_id is not None or actor.user_id is not None):
+            warm.charge_to(row, user_id=actor.user_id, key_id=key_id, actor=actor)
         for name, value in columns.items():
             setattr(row, name, value)
         row.wanted_version += 1
@@ -109,7 +119,8 @@ def change(row: Deployment, wanted: Mapping[str, Any], *, actor: audit.Actor) ->
         else:
             _go(row, State.CREATING)
         row.error_message, row.failures, row.updated_at = "", 0, clock.now()
-        row.warm_stopped_at = row.warm_warned_at = None
+        row.warm_stopped_at, row.warm_warned_at, row.warm_stopped_because = None, None, ""
+        warm.lower(row)
         row.save()
         changed = {**columns, **({"env_names": row.env_names} if env is not None else {})}
         _record(row, "deployment.change", actor, changed)
@@ -126,8 +137,8 @@ def delete(row: Deployment, *, actor: audit.Actor) -> None:
         row = Deployment.objects.select_for_update().get(pk=row.pk)
         if row.is_deleted:
             return
-        warm.bill(row)
-        row.warm_billed_until = None
+        warm.end(row)
+        warm.forget_payer(row, actor)
         _go(row, State.DELETED)
         row.updated_at, row.failures = clock.now(), 0
         row.set_env({})

@@ -22,6 +22,17 @@ class Deployment(models.Model):
         FAILED = "failed", _("Failed")
         DELETED = "deleted", _("Deleted")
 
+    class StoppedBecause(models.TextChoices):
+        """Why no worker is kept warm any more."""
+
+        BALANCE = "balance", _("The balance was too low. Top up, then save the deployment again.")
+        LIMIT = "limit", _("A spending limit is reached. Raise it, then save the deployment again.")
+        KEY = (
+            "key",
+            _("The API key or the member that paid for them is not active any more. Save the deployment again."),
+        )
+        PRICE = "price", _("Its GPU types have no price at this moment. Choose others and save the deployment.")
+
     id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
     workspace = models.ForeignKey(Workspace, on_delete=models.PROTECT, related_name="deployments", db_index=False)
     created_by_id = models.UUIDField(null=True)
@@ -64,11 +75,12 @@ class Deployment(models.Model):
     failures = models.PositiveSmallIntegerField(default=0)
     lease = models.UUIDField(null=True)
     lease_until = models.DateTimeField(null=True)
-    #: Warm workers are paid for up to here; NULL while none are kept.
-    warm_billed_until = models.DateTimeField(null=True)
-    #: When the workers were scaled to zero because the balance was too low, and when that was announced.
+    #: The API key on whose meters warm workers count; a standing one (`keys.internal`) where a person asked for them.
+    warm_key_id = models.UUIDField(null=True)
+    #: When the workers were scaled to zero, why, and when that was announced.
     warm_warned_at = models.DateTimeField(null=True)
     warm_stopped_at = models.DateTimeField(null=True)
+    warm_stopped_because = models.CharField(max_length=8, choices=StoppedBecause.choices, blank=True)
 
     class Meta:
         verbose_name = _("deployment")
@@ -118,19 +130,33 @@ class Deployment(models.Model):
 
 
 class WarmCharge(models.Model):
-    """A stretch of time in which workers were kept warm, and what it cost: one row a charge, also in log and ledger."""
+    """A stretch of time in which workers are kept warm: its id is its hold's, and its row's in the log once it ended.
+
+    ``since`` is NULL until the engine has been told; ``until`` is how far it is reserved, and then when it ended;
+    ``charged_microcredits`` is NULL while it is open.
+    """
 
     id = models.UUIDField(primary_key=True, editable=False)
     deployment = models.ForeignKey(Deployment, on_delete=models.PROTECT, related_name="warm_charges")
-    since = models.DateTimeField()
-    until = models.DateTimeField()
+    since = models.DateTimeField(null=True)
+    until = models.DateTimeField(null=True)
     workers = models.PositiveSmallIntegerField()
-    charged_microcredits = models.BigIntegerField()
+    key_id = models.UUIDField()
+    #: The tariff that it was reserved under.
+    price_id = models.UUIDField(null=True)
+    gpu_type = models.CharField(max_length=64, blank=True)
+    microcredits_per_second = models.BigIntegerField(default=0)
+    charged_microcredits = models.BigIntegerField(null=True)
 
     class Meta:
         verbose_name = _("charge for warm workers")
         verbose_name_plural = _("charges for warm workers")
-        constraints = [models.UniqueConstraint(fields=["deployment", "since"], name="infra_warm_charge_once")]
+        constraints = [
+            models.UniqueConstraint(fields=["deployment", "since"], name="infra_warm_charge_once"),
+            models.UniqueConstraint(
+                fields=["deployment"], condition=Q(charged_microcredits__isnull=True), name="infra_warm_charge_one_open"
+            ),
+        ]
 
     def __str__(self) -> str:
         return str(self.id)

@@ -19,6 +19,7 @@ from core.money import round_half_up
 
 MODEL: Final = "gpu-second"
 WARM: Final = "/warm"
+_WARM_BUCKET: Final = "warm second"
 _MS_PER_SECOND: Final = 1_000
 
 
@@ -77,7 +78,12 @@ def of_runs(gpu_types: Sequence[str]) -> Tariff:
 
 def of_warm(gpu_types: Sequence[str]) -> Tariff:
     """What a second of a worker that is kept warm costs. Raises Overloaded without a price."""
-    return _dearest(gpu_types, WARM, "warm second")
+    return _dearest(gpu_types, WARM, _WARM_BUCKET)
+
+
+def warm_tariff(price_id: UUID, gpu_type: str, microcredits_per_second: int) -> Tariff:
+    """The tariff of warm workers as it was when they were reserved."""
+    return Tariff(price_id, gpu_type, microcredits_per_second, _WARM_BUCKET)
 
 
 def _dearest(gpu_types: Sequence[str], suffix: str, bucket: str) -> Tariff:

@@ -17,7 +17,7 @@ from django.db import connection, transaction
 from core import clock, faults
 from core.secrets import Unreadable
 from events import outbox
-from infra import deployments, engine
+from infra import deployments, engine, warm
 from infra.engine import Engine, Made, Spec
 from infra.models import Deployment
 from upstreams.errors import AccountRefused, TargetUnusable, UpstreamError, UpstreamRefusal
@@ -80,13 +80,13 @@ def step(deployment_id: UUID) -> bool:
     return True
 
 
-def spec_of(row: Deployment) -> Spec:
-    """What is to stand at the engine. Workers that the balance does not reach for are left out."""
+def spec_of(row: Deployment, warm_workers: int = 0) -> Spec:
+    """What is to stand at the engine, with so many workers kept warm as are reserved (`warm.prepare`)."""
     return Spec(
         name=row.engine_name,
         image=row.docker_image,
         gpu_types=row.gpu_types,
-        workers_min=0 if row.warm_stopped_at else row.min_workers,
+        workers_min=warm_workers,
         workers_max=row.max_workers,
         idle_timeout_seconds=row.idle_timeout_seconds,
         max_seconds=row.max_seconds,
@@ -103,25 +103,38 @@ def _look(row: Deployment, at: Engine) -> None:
         faults.point("deployment.template_made")
         _write(row, 0, template_id=found)
     elif not row.endpoint_id:
-        version, found = row.wanted_version, at.create_endpoint(spec_of(row), row.template_id)
-        faults.point("deployment.endpoint_made")
-        _write(row, 0, endpoint_id=found, applied_version=version if row.applied_version == 0 else row.applied_version)
+        _create_endpoint(row, at)
     elif row.applied_version < row.wanted_version:
         _apply(row, at)
     else:
         _ask(row, at)
 
 
+def _create_endpoint(row: Deployment, at: Engine) -> None:
+    workers = warm.prepare(row)
+    if workers is None:
+        return
+    faults.point("deployment.reserved")
+    found = at.create_endpoint(spec_of(row, workers), row.template_id)
+    faults.point("deployment.endpoint_made")
+    version = row.wanted_version if row.applied_version == 0 else row.applied_version
+    _write(row, 0, told=workers, endpoint_id=found, applied_version=version)
+
+
 def _apply(row: Deployment, at: Engine) -> None:
-    version = row.wanted_version
+    workers = warm.prepare(row)
+    if workers is None:
+        return
+    faults.point("deployment.reserved")
     try:
-        at.update(spec_of(row), Made(row.template_id, row.endpoint_id))
+        at.update(spec_of(row, workers), Made(row.template_id, row.endpoint_id))
     except UpstreamError as error:
         if error.status != 404:
             raise
         _begin_anew(row)
         return
-    _write(row, 0, applied_version=version)
+    faults.point("deployment.updated")
+    _write(row, 0, told=workers, applied_version=row.wanted_version)
 
 
 def _ask(row: Deployment, at: Engine) -> None:
@@ -172,10 +185,11 @@ def _told(error: UpstreamError) -> str:
     return "The GPU engine can't be reached at this moment."
 
 
-def _write(row: Deployment, seconds: float, **columns: Any) -> bool:
+def _write(row: Deployment, seconds: float, *, told: int | None = None, **columns: Any) -> bool:
     """Write what came of a step and give the lease back; False where somebody else has it by now.
 
-    ``seconds`` until the next look. A change that came meanwhile is looked at without waiting.
+    ``seconds`` until the next look. A change that came meanwhile is looked at without waiting. ``told``: the engine
+    keeps so many workers warm from now on.
     """
     with transaction.atomic():
         now = Deployment.objects.select_for_update().filter(pk=row.pk, lease=row.lease).first()
@@ -189,6 +203,8 @@ def _write(row: Deployment, seconds: float, **columns: Any) -> bool:
         columns.setdefault("failures", 0)
         for name, value in columns.items():
             setattr(now, name, value)
+        if _heed_workers(now, told):
+            seconds = 0.0
         if now.state != before:
             now.state_since = clock.now()
             _tell(now)
@@ -199,6 +215,18 @@ def _write(row: Deployment, seconds: float, **columns: Any) -> bool:
         if seconds <= LOOK_SECONDS and not now.engine_cleared:
             deployments.wake_in(now, seconds)
     return True
+
+
+def _heed_workers(row: Deployment, told: int | None) -> bool:
+    """What a step's outcome means for warm workers; whether that changed what is wanted. Saves nothing of ``row``."""
+    version = row.wanted_version
+    if not row.endpoint_id:
+        warm.end(row)
+    elif told is not None:
+        warm.confirm(row, told)
+    elif row.state == State.FAILED:
+        warm.release(row)
+    return row.wanted_version != version
 
 
 def _tell(row: Deployment) -> None:

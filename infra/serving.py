@@ -47,7 +47,7 @@ def create(key: KeyFacts, body: Mapping[str, Any], actor: audit.Actor) -> dict[s
     """``POST /deployments``. Raises InvalidRequest that names the member, Conflict, PermissionDenied, Overloaded."""
     check_may_write(key)
     workspace = Workspace.objects.get(pk=key.workspace_id)
-    made = deployments.create(workspace, new_terms(body), actor=actor, created_by_id=key.user_id)
+    made = deployments.create(workspace, new_terms(body), actor=actor, created_by_id=key.user_id, key_id=key.id)
     return shown(made)
 
 
@@ -55,7 +55,7 @@ def change(key: KeyFacts, slug_or_id: str, body: Mapping[str, Any], actor: audit
     """``PATCH /deployments/{slug or id}``: members that are left out stay. Raises as ``create``, and NotFound."""
     check_may_write(key)
     row = deployments.find(key.workspace_id, slug_or_id)
-    return shown(deployments.change(row, changes(row, body), actor=actor))
+    return shown(deployments.change(row, changes(row, body), actor=actor, key_id=key.id))
 
 
 def delete(key: KeyFacts, slug_or_id: str, actor: audit.Actor) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from catalog import endpoints
 from core import clock, errors, ids
 from events import audit
-from infra import deployments, engine, forms, hosted, rates
+from infra import deployments, engine, forms, hosted, rates, warm
 from infra.models import Deployment
 from jobs import showing
 from jobs.models import Job
@@ -236,13 +236,13 @@ def _shown(row: Deployment) -> dict[str, Any]:
 
 
 def _of_one(row: Deployment) -> dict[str, Any]:
-    warm = rates.of_warm(row.gpu_types) if row.min_workers and _tariff(row) else None
+    kept = rates.of_warm(row.gpu_types) if row.min_workers and _tariff(row) else None
     jobs = row.health.get("jobs", {})
     return {
         **_shown(row),
         "waiting_running": f"{jobs.get('inQueue', 0)} · {jobs.get('inProgress', 0)}",
-        "warm": warm,
-        "warm_hour": warm.charge(3_600_000) * row.min_workers if warm is not None else 0,
+        "warm": kept,
+        "warm_hour": kept.charge(3_600_000) * row.min_workers if kept is not None else 0,
         "month_microcredits": _spent(row.workspace_id, model=row.slug),
         "site": settings.SITE_URL,
     }
@@ -279,12 +279,12 @@ def _living(row: Deployment) -> int:
 
 
 def _spent(workspace_id: UUID, model: str = "") -> int:
-    """Microcredits of the last thirty days on GPUs."""
+    """Microcredits of the last thirty days on GPUs, on workers that were kept warm too."""
     since = clock.now() - timedelta(days=30)
     rows = RequestLog.objects.filter(workspace_id=workspace_id, billed_at__gte=since)
-    rows = rows.filter(endpoint__in=(endpoints.GPU_RUN, endpoints.GPU))
+    rows = rows.filter(endpoint__in=(endpoints.GPU_RUN, endpoints.GPU, warm.KIND))
     if model:
-        rows = rows.filter(endpoint=endpoints.GPU_RUN, model=model)
+        rows = rows.filter(endpoint__in=(endpoints.GPU_RUN, warm.KIND), model=model)
     return int(rows.aggregate(total=Sum("charged_microcredits"))["total"] or 0)
 
 

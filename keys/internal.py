@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any, Final
+from uuid import UUID
 
 from django.contrib.auth.signals import user_logged_out
 from django.db import transaction
@@ -53,6 +54,37 @@ def mint(request: HttpRequest, workspace: Workspace, user: User, *, name: str, l
         _end(kept[:-_MOST], actor)
         request.session[SESSION_KEY] = kept[-_MOST:]
     return issuing.Issued(key, text)
+
+
+def standing(workspace_id: UUID, user_id: UUID | None, *, name: str, actor: audit.Actor) -> ApiKey:
+    """A key on whose meters something counts that somebody asked for once and that goes on: nobody has its secret.
+
+    It is good as long as that person is a member. Whoever asked for it ends it, with `end_standing`.
+    """
+    text = secret.new_secret()
+    key = ApiKey.objects.create(
+        workspace_id=workspace_id,
+        created_by_id=user_id,
+        name=name,
+        secret_hash=auth.hash_of(text),
+        prefix=issuing.display_form(text),
+        internal=True,
+    )
+    target, told = audit.Target("api_key", key.pk, name), {"internal": True}
+    audit.record("api_key.create", actor=actor, target=target, workspace_id=workspace_id, details=told)
+    return key
+
+
+def stands_for(key_id: UUID, user_id: UUID | None) -> bool:
+    """Whether that is a key of `standing` that counts for that person, and still there."""
+    mine = ApiKey.objects.filter(pk=key_id, created_by_id=user_id, internal=True, deleted_at=None)
+    return mine.filter(expires_at=None).exists()
+
+
+def end_standing(key_id: UUID, *, actor: audit.Actor) -> None:
+    """End a key of `standing`; another key stays as it is."""
+    for key in ApiKey.objects.filter(pk=key_id, internal=True, expires_at=None, deleted_at=None):
+        issuing.delete(key, actor=actor)
 
 
 @receiver(user_logged_out, dispatch_uid="keys.internal")
