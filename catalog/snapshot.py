@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import defaultdict
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -44,6 +45,9 @@ def _read() -> Snapshot:
     sealed = {pk: _secret(row) for pk, row in providers.items()}
     prices = _prices()
     aliases = dict(Alias.objects.values_list("name", "model__slug"))
+    names: dict[str, list[str]] = defaultdict(list)
+    for name, slug in aliases.items():
+        names[slug].append(name)
     sandbox = next((row for row in providers.values() if row.slug == SANDBOX and settings.SANDBOX_BASE_URL), None)
     chain = Target.objects.filter(enabled=True, provider__in=providers).order_by("position", "id")
     models: dict[str, ModelEntry] = {}
@@ -56,9 +60,7 @@ def _read() -> Snapshot:
             _target(target, providers[target.provider_id], sealed[target.provider_id]) for target in row.targets.all()
         ]
         usable = tuple(target for target in targets if target is not None) or _sandbox(row, sandbox)
-        entry = _model(
-            row, prices.get(row.pk), usable, tuple(sorted(n for n, slug in aliases.items() if slug == row.slug))
-        )
+        entry = _model(row, prices.get(row.pk), usable, tuple(sorted(names[row.slug])))
         if entry is not None:
             models[row.slug] = entry
     return Snapshot.of(models, aliases)
@@ -66,9 +68,8 @@ def _read() -> Snapshot:
 
 def _prices() -> dict[object, PriceEntry]:
     """The newest version in force of every model."""
-    current = (
-        Price.objects.filter(effective_since__lte=clock.now()).order_by("model_id", "-version").distinct("model_id")
-    )
+    in_force = Price.objects.filter(model__enabled=True, effective_since__lte=clock.now())
+    current = in_force.order_by("model_id", "-version").distinct("model_id")
     entries: dict[object, PriceEntry] = {}
     for row in current:
         try:

@@ -11,12 +11,13 @@ import struct
 import threading
 import time
 from datetime import UTC, datetime
-from uuid import UUID
+from uuid import UUID, SafeUUID
 
 _lock = threading.Lock()
 _last = 0
 _POOL_BYTES = 4096
 _TAIL = (1 << 62) - 1
+_new, _set = object.__new__, object.__setattr__
 #: A minute in the stamp's units. Ids stay in order over smaller steps back of the clock; a larger one is believed.
 _LARGEST_STEP_BACK = 60_000 << 12
 #: Random numbers of 64 bits fetched in advance: a system call for each id would cost more than all the rest of it, and
@@ -37,7 +38,20 @@ def uuid7() -> UUID:
         if not _pool:
             _pool.extend(struct.unpack(f">{_POOL_BYTES // 8}Q", os.urandom(_POOL_BYTES)))
         random = _pool.pop()
-    return UUID(int=(stamp >> 12 << 80) | (0x7 << 76) | ((stamp & 0xFFF) << 64) | (0b10 << 62) | (random & _TAIL))
+    return _uuid((stamp >> 12 << 80) | (0x7 << 76) | ((stamp & 0xFFF) << 64) | (0b10 << 62) | (random & _TAIL))
+
+
+def beside(identifier: UUID) -> UUID:
+    """The id next to a UUIDv7, of the same moment and always the same: for a second row that follows from a first."""
+    return _uuid(identifier.int & ~_TAIL | (identifier.int + 1) & _TAIL)
+
+
+def _uuid(number: int) -> UUID:
+    """As ``UUID(int=number)``, which spends three times as long on looking which of its six arguments is given."""
+    made = _new(UUID)
+    _set(made, "int", number)
+    _set(made, "is_safe", SafeUUID.unknown)
+    return made
 
 
 def time_of(identifier: UUID) -> datetime:

@@ -6,6 +6,7 @@ import functools
 import os
 from collections.abc import Callable, Iterator
 
+import hypothesis
 import pytest
 import pytest_django
 
@@ -14,6 +15,11 @@ from tests.support import chromium, services
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER")
 _services = services.Services()
+# How quick a machine is says nothing about what is tested: no example is too slow, and making them isn't either.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 if WORKER is None:
     services.fix_environment()
@@ -31,7 +37,7 @@ from django.test.utils import setup_databases, teardown_databases  # noqa: E402
 
 from tests.support import databases  # noqa: E402
 from tests.support import figures as _figures  # noqa: E402
-from tests.support.gateway import _gateway_session, gateway  # noqa: E402, F401  (fixtures: one session, whoever asks)
+from tests.support.gateway import _gateway_session, _tidied_gateway, gateway  # noqa: E402, F401  (one session for all)
 
 
 @pytest.hookimpl(tryfirst=True)

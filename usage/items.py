@@ -112,8 +112,11 @@ class Settle(msgspec.Struct, frozen=True):
     charge_microcredits: int
     log: LogRow
     answer: Answer | None = None
-    #: The log row's id where this call is already logged as interrupted; made with the item, so a repeat finds it.
-    late_id: UUID = msgspec.field(default_factory=ids.uuid7)
+
+    @property
+    def late_id(self) -> UUID:
+        """The log row's id where this call is already logged as interrupted."""
+        return ids.beside(self.hold_id)
 
 
 class Void(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ from tests.audio.conftest import BY_CHARACTER, CHARACTER, FLAT, PRICE, SPEAKS, W
 from tests.audio.test_transcripts import send_form
 from tests.fakes import fish
 from tests.support import http, sounds
-from tests.support.gateway import Caller, Gateway
+from tests.support.gateway import Caller, Gateway, wait_for_the_minute
 
 SPEECH = "/v1/audio/speech"
 GENERATIONS = "/v1/audio/generations"
@@ -16,6 +16,7 @@ GENERATIONS = "/v1/audio/generations"
 def test_the_minutes_allowance_holds_for_good_and_bad_bodies(gateway: Gateway, audio_model: Maker) -> None:
     caller = gateway.caller(server=gateway.with_settings(RATE_LIMIT_PER_MINUTE="3"))
     model = audio_model(SPEAKS, fish.answers())
+    wait_for_the_minute()
     good = {"model": model, "voice": "nova", "input": "Hi"}
     large = {**good, "voice": 5, "instructions": "x" * 20_000}  # read in a thread, and counted all the same
     statuses = [caller.send("POST", SPEECH, body).status for body in (good, large, {"model": model}, good, large)]

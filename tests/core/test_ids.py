@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from uuid import UUID
 
 import pytest
 import time_machine
@@ -43,3 +45,19 @@ def test_the_first_id_of_a_moment_bounds_all_of_it() -> None:
 def test_what_is_no_id_is_none(text: str) -> None:
     assert ids.parse(text) is None
     assert ids.parse(str(ids.uuid7())) is not None
+
+
+def test_an_id_has_one_neighbour_behind_it() -> None:
+    first = ids.uuid7()
+    second = ids.beside(first)
+    assert second == ids.beside(first) > first
+    assert (ids.time_of(second), second.version, second.variant) == (ids.time_of(first), 7, first.variant)
+    last = UUID(int=first.int | ((1 << 62) - 1))
+    assert ids.beside(last).version == 7 and ids.time_of(ids.beside(last)) == ids.time_of(last)
+
+
+def test_an_id_is_an_ordinary_uuid() -> None:
+    made = ids.uuid7()
+    assert made == UUID(str(made)) == UUID(bytes=made.bytes)
+    assert (hash(made), repr(made), made.is_safe) == (hash(UUID(str(made))), repr(UUID(str(made))), UUID(int=1).is_safe)
+    assert pickle.loads(pickle.dumps(made)) == made

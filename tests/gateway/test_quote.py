@@ -13,7 +13,7 @@ from billing.models import Hold
 from catalog.pricing import Rates, TokenRates
 from tests.fakes import upstream as fake
 from tests.fakes.upstream import Conversation
-from tests.support.gateway import CREDIT, RATES_WITH_TIERS, Caller, Gateway, body_of, wait_for
+from tests.support.gateway import CREDIT, RATES_WITH_TIERS, Caller, Gateway, body_of, wait_for, wait_for_the_minute
 from tests.support.http import Reply
 
 CHAT, MESSAGES, RESPONSES = "/v1/chat/completions", "/v1/messages", "/v1/responses"
@@ -172,6 +172,7 @@ def test_quotes_count_as_requests(gateway: Gateway) -> None:
     server = gateway.with_settings(RATE_LIMIT_PER_MINUTE="3")
     caller, model = gateway.caller(server=server), gateway.model(fake.answers())
     wait_for(lambda: quote(caller, body_of(model)).status in (200, 429), 10.0)
+    wait_for_the_minute()
     found = [quote(caller, body_of(model)) for _ in range(8)]
     assert found[-1].status == 429
     assert found[-1].headers["retry-after"]

@@ -141,6 +141,8 @@ class Gateway:
         self._settings = settings
         self._servers: dict[tuple[tuple[str, str], ...], Server] = {}
         self._all: list[Server] = []
+        self._ending: list[Server] = []
+        self._models: list[str] = []
 
     @property
     def port(self) -> int:
@@ -148,7 +150,7 @@ class Gateway:
         return self.with_settings().port
 
     def with_settings(self, **settings: str) -> Server:
-        """A gateway with these variables on top of QUICK, started once a session."""
+        """A gateway with these variables on top of QUICK, started once a module; without any: once a session."""
         name = tuple(sorted(settings.items()))
         server = self._servers.get(name)
         if server is None or server.process.poll() is not None:
@@ -222,6 +224,7 @@ class Gateway:
         for provider, position in targets:
             Target.objects.create(model=model, provider=provider, upstream_model=f"up-{slug}", position=position)
         prices.publish(model, rates, list_rates=rates, factor_basis_points=10_000)
+        self._models.append(slug)
         return slug
 
     @contextmanager
@@ -236,11 +239,30 @@ class Gateway:
         for server in [server for server in self._all if server.role != "web"] or [self.with_settings()]:
             wait_for(functools.partial(_knows, server, slug, probe), 30.0)
 
+    def tidy(self) -> None:
+        """End the gateways with settings of their own, and take the models out of the catalog.
+
+        Each change of the catalog has every gateway read all of it anew: a session's hundreds of models in a dozen
+        processes would be most of what the session does.
+        """
+        shared = self._servers.get(())
+        for server in [server for server in self._all if server is not shared]:
+            self._end(server)
+        self._servers = {(): shared} if shared is not None else {}
+        Provider.objects.filter(targets__model__slug__in=self._models).update(enabled=False)
+        Model.objects.filter(slug__in=self._models).update(enabled=False)
+        self._models.clear()
+
+    def _end(self, server: Server) -> None:
+        if server.process.poll() is None:
+            server.process.send_signal(signal.SIGTERM)
+        self._all.remove(server)
+        self._ending.append(server)
+
     def stop(self) -> None:
-        for server in self._all:
-            if server.process.poll() is None:
-                server.process.send_signal(signal.SIGTERM)
-        for server in self._all:
+        for server in tuple(self._all):
+            self._end(server)
+        for server in self._ending:
             try:
                 server.process.wait(20)
             except subprocess.TimeoutExpired:
@@ -270,6 +292,11 @@ def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:
         time.sleep(0.02)
 
 
+def wait_for_the_minute(seconds: float = 20.0) -> None:
+    """Wait, where it must be, until so much is left of the running minute: allowances begin anew with each."""
+    wait_for(lambda: time.time() % 60 < 60 - seconds, seconds + 1)
+
+
 @pytest.fixture(scope="session")
 def _gateway_session(
     test_database: None,
@@ -293,8 +320,17 @@ def _gateway_session(
     assert report.clean, f"the books of the gateway tests do not agree: {report.findings}"
 
 
+@pytest.fixture(scope="module")
+def _tidied_gateway(_gateway_session: Gateway, django_db_blocker: pytest_django.DjangoDbBlocker) -> Iterator[None]:
+    yield
+    with _gateway_session.connected(django_db_blocker):
+        _gateway_session.tidy()
+
+
 @pytest.fixture
-def gateway(_gateway_session: Gateway, django_db_blocker: pytest_django.DjangoDbBlocker) -> Iterator[Gateway]:
+def gateway(
+    _gateway_session: Gateway, _tidied_gateway: None, django_db_blocker: pytest_django.DjangoDbBlocker
+) -> Iterator[Gateway]:
     """The session's gateway; the test's own database access is on the gateway's database and is committed."""
     with _gateway_session.connected(django_db_blocker):
         yield _gateway_session

@@ -6,7 +6,6 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-import msgspec
 import pytest
 from django.conf import settings
 from django.db import connection
@@ -228,9 +227,8 @@ def test_a_late_charge_stands_beside_the_interrupted_row(payer: Payer) -> None:
     admit = payer.admit(5, hold_id=rows.id_at(NOW - timedelta(minutes=5)))
     apply_now(admit, now=NOW - timedelta(minutes=5))
     apply_now(payer.void(admit, error_type="interrupted"), now=NOW - timedelta(minutes=4))
-    late_id = rows.id_at(NOW)
-    settle = msgspec.structs.replace(payer.settle(admit, 5), late_id=late_id)
-    apply_now(settle, now=NOW)
+    late_id = ids.beside(admit.hold_id)
+    apply_now(payer.settle(admit, 5), now=NOW)
     assert [row.late for row in RequestLog.objects.filter(request_id=admit.hold_id).order_by("id")] == [False, True]
     found = queries.page(payer.workspace.pk, asked(text=str(admit.hold_id)), 50).rows
     assert [(row.id, row.charged_microcredits) for row in found] == [(late_id, 5), (admit.hold_id, 0)]

@@ -22,7 +22,7 @@ from storage import objects
 from storage.models import StoredObject
 from tests.fakes.video_apis import Omni, VideoApi, serving
 from tests.fakes.video_tasks import Ark
-from tests.support.gateway import CREDIT, Caller, Gateway, wait_for
+from tests.support.gateway import CREDIT, Caller, Gateway, wait_for, wait_for_the_minute
 from tests.support.jobs import step
 from tests.videos.models import SECOND, drive, generate, paid, polled, rates_of, serve, submitted
 
@@ -175,6 +175,7 @@ def test_requests_are_counted_against_the_rate_limit(gateway: Gateway, api: Vide
     server = gateway.with_settings(RATE_LIMIT_PER_MINUTE="4")
     model = serve(gateway, api)
     caller = gateway.caller(server=server)
+    wait_for_the_minute()
     statuses = [generate(caller, model).status for _ in range(6)]
     assert 429 in statuses
     assert statuses.count(202) <= 4
