@@ -64,11 +64,11 @@ class Engine(Protocol):
     name: str
 
     def create_template(self, spec: Spec) -> str:
-        """The id of the template: the one of that name if there is one, else a new one."""
+        """The id of the template: the one of that name, brought to ``spec``, if there is one, else a new one."""
         ...
 
     def create_endpoint(self, spec: Spec, template_id: str) -> str:
-        """The id of the endpoint: the one of that name if there is one, else a new one."""
+        """The id of the endpoint: the one of that name, brought to ``spec``, if there is one, else a new one."""
         ...
 
     def find_template(self, name: str) -> str:
@@ -119,15 +119,20 @@ class RunPodEngine:
         self.name, self._account = name, account
 
     def create_template(self, spec: Spec) -> str:
-        """The id of the template: the one of that name if there is one, else a new one."""
-        known = self.find_template(spec.name)
-        return known or runpod.read_id(self._manage(runpod.create_template(self._account, _template(spec))))
+        """The id of the template: the one of that name, brought to ``spec``, if there is one, else a new one."""
+        if not (known := self.find_template(spec.name)):
+            return runpod.read_id(self._manage(runpod.create_template(self._account, _template(spec))))
+        # Somebody may have changed what is wanted since it was made.
+        self._manage(runpod.update_template(self._account, known, _template(spec)))
+        return known
 
     def create_endpoint(self, spec: Spec, template_id: str) -> str:
-        """The id of the endpoint: the one of that name if there is one, else a new one."""
-        known = self.find_endpoint(spec.name)
-        wanted = _endpoint(spec, template_id)
-        return known or runpod.read_id(self._manage(runpod.create_endpoint(self._account, wanted)))
+        """The id of the endpoint: the one of that name, brought to ``spec``, if there is one, else a new one."""
+        if not (known := self.find_endpoint(spec.name)):
+            wanted = _endpoint(spec, template_id)
+            return runpod.read_id(self._manage(runpod.create_endpoint(self._account, wanted)))
+        self._update_endpoint(spec, Made(template_id, known))
+        return known
 
     def find_template(self, name: str) -> str:
         """The id of the template of that name, empty where there is none."""
@@ -140,6 +145,9 @@ class RunPodEngine:
     def update(self, spec: Spec, made: Made) -> None:
         """Bring template and endpoint to ``spec``. Raises UpstreamError with status 404 where one is gone."""
         self._manage(runpod.update_template(self._account, made.template_id, _template(spec)))
+        self._update_endpoint(spec, made)
+
+    def _update_endpoint(self, spec: Spec, made: Made) -> None:
         members = _endpoint(spec, made.template_id).body()
         members.pop("computeType")  # what an endpoint is made of can't be changed
         self._manage(runpod.update_endpoint(self._account, made.endpoint_id, members))

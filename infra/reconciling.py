@@ -101,7 +101,7 @@ def _look(row: Deployment, at: Engine) -> None:
     elif not row.template_id:
         found = at.create_template(spec_of(row))
         faults.point("deployment.template_made")
-        _write(row, 0, template_id=found)
+        _write(row, 0, template_id=found, applied_version=row.wanted_version)
     elif not row.endpoint_id:
         _create_endpoint(row, at)
     elif row.applied_version < row.wanted_version:
@@ -117,8 +117,8 @@ def _create_endpoint(row: Deployment, at: Engine) -> None:
     faults.point("deployment.reserved")
     found = at.create_endpoint(spec_of(row, workers), row.template_id)
     faults.point("deployment.endpoint_made")
-    version = row.wanted_version if row.applied_version == 0 else row.applied_version
-    _write(row, 0, told=workers, endpoint_id=found, applied_version=version)
+    # What was changed since the template was made is still to be applied: its version stays.
+    _write(row, 0, told=workers, endpoint_id=found)
 
 
 def _apply(row: Deployment, at: Engine) -> None:

@@ -24,7 +24,7 @@ from django.urls import reverse
 
 from accounts import emails
 from billing.models import Wallet
-from core import clock, errors, ids, money
+from core import clock, errors, faults, ids, money
 from events import audit
 from infra import rates
 from infra.models import Deployment, WarmCharge
@@ -289,6 +289,7 @@ def _settle(row: Deployment, stretch: WarmCharge) -> datetime:
     )
     stretch.save()
     metering.apply_now(Settle(stretch.pk, row.workspace_id, stretch.key_id, stretch.charged_microcredits, logged))
+    faults.point("warm.settled")
     return stretch.until
 
 

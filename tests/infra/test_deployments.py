@@ -61,6 +61,20 @@ def test_an_answer_that_got_lost_makes_nothing_twice(payer: Payer, runpod: RunPo
     assert (len(runpod.templates), len(runpod.endpoints), row.failures) == (1, 1, 0)
 
 
+def test_what_was_changed_before_a_lost_answer_was_found_again_reaches_the_engine(payer: Payer, runpod: RunPod) -> None:
+    row = deploy(payer)
+    for part in ("/v1/templates", "/v1/endpoints"):
+        runpod.faults[("POST", part)] = "drop"
+        row = look(row)
+        assert len(runpod.templates) == 1
+        wanted = {"docker_image": f"acme{part}", "max_workers": row.max_workers + 1, "env": {"PART": part}}
+        row = look(deployments.change(row, wanted, actor=audit.SYSTEM))
+    row = bring_up(row)
+    (template,), (endpoint,) = runpod.templates.values(), runpod.endpoints.values()
+    assert (template["imageName"], endpoint["workersMax"]) == ("acme/v1/endpoints", 5)
+    assert template["env"] == {"HF_TOKEN": "hf_of_the_customer", "PART": "/v1/endpoints"}
+
+
 def test_an_engine_that_is_down_is_waited_for_then_given_up_and_healed(payer: Payer, runpod: RunPod) -> None:
     row = deploy(payer)
     runpod.faults[("GET", "/v1/")] = 503
