@@ -73,6 +73,8 @@ def _texts() -> dict[str, Any]:
         "queued": _("Waiting for its turn…"),
         "running": _("Being made: {progress} %"),
         "stopped": _("Stopped."),
+        "stopping": _("The provider is being asked to stop. You pay only for what it bills, or nothing."),
+        "job": _("The job"),
         "cancelled": _("Cancelled."),
         "failed": _("It did not work: {message}"),
         "offline": _("The server can't be reached."),

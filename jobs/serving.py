@@ -79,10 +79,9 @@ def filtered(
         if state not in Job.State.values:
             raise InvalidRequest(f"status must be one of {', '.join(Job.State.values)}.", param="status")
         rows = rows.filter(state=state)
-    if kind:
-        rows = rows.filter(kind=kind)
-    if model:
-        rows = rows.filter(model=model)
+    for column, value in (("kind", kind), ("model", model)):
+        if value:  # PostgreSQL knows no text with a NUL, so nothing has that name
+            rows = rows.filter(**{column: value}) if "\0" not in value else rows.none()
     return rows.filter(pk__lt=before) if before is not None else rows
 
 

@@ -13,6 +13,7 @@ const texts = config.texts;
 
 const QUOTE_AFTER_MS = 500;
 const POLL_MS = 1500;
+const POLL_FAILURES = 8;
 const RECEIPT_TRIES = 20;
 const RECEIPT_AFTER_MS = 400;
 
@@ -55,10 +56,13 @@ async function send(path, { method = "GET", body, headers = {}, signal } = {}) {
   }
 }
 
+// What may pass: a line that is down for a moment, a server that starts anew, too many questions.
+const mayPass = (error) => error instanceof TypeError || error.status === 429 || error.status >= 500;
+
 async function good(answer) {
   if (answer.ok) return answer;
   const body = await answer.json().catch(() => ({}));
-  throw new Refused(body.error?.message ?? answer.statusText);
+  throw Object.assign(new Refused(body.error?.message ?? answer.statusText), { status: answer.status });
 }
 
 // ── The form ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -217,9 +221,19 @@ async function video(asked, signal, note) {
   const answer = await good(await send(call.path, { method: "POST", body: call.body, signal }));
   const { jobId, pollUrl } = await answer.json();
   note(jobId);
-  signal.addEventListener("abort", () => send(`${pollUrl}/cancel`, { method: "POST", body: {} }));
-  for (;;) {
-    const job = await (await good(await send(pollUrl, { signal }))).json();
+  signal.addEventListener("abort", () => send(`${pollUrl}/cancel`, { method: "POST", body: {} }).catch(() => {}));
+  for (let failures = 0; ; ) {
+    let job;
+    try {
+      job = await (await good(await send(pollUrl, { signal }))).json();
+      failures = 0;
+    } catch (error) {
+      failures += 1; // The job goes on without us.
+      if (!mayPass(error) || failures > POLL_FAILURES) throw error;
+      await later(POLL_MS);
+      signal.throwIfAborted();
+      continue;
+    }
     if (job.status === "succeeded") {
       for (const item of [job.outputUrl, ...(job.data ?? []).map((each) => each.url)].filter(Boolean).slice(0, 4)) {
         show("video", item, asked.prompt);
@@ -232,6 +246,13 @@ async function video(asked, signal, note) {
     await later(POLL_MS);
     signal.throwIfAborted();
   }
+}
+
+// A job outlives this page: what becomes of it, and what it costs, stands on a page of its own.
+function sayOfJob(text, jobId) {
+  const link = Object.assign(document.createElement("a"), { href: `/jobs/${jobId}`, textContent: texts.job });
+  link.className = "link-plain";
+  statusLine.replaceChildren(`${text} `, link);
 }
 
 const WAYS = { chat, image, video, speech };
@@ -290,7 +311,9 @@ async function run(form) {
   } catch (error) {
     const stopped = error.name === "AbortError";
     const message = error instanceof TypeError ? texts.offline : error.message;
-    statusLine.textContent = stopped ? texts.stopped : say(texts.failed, { message });
+    const text = stopped ? texts.stopped : say(texts.failed, { message });
+    if (form.dataset.way === "video" && requestId) sayOfJob(stopped ? texts.stopping : text, requestId);
+    else statusLine.textContent = text;
   } finally {
     running = null;
     busy(form, false);

@@ -46,6 +46,7 @@ def test_list_filters_and_pages(caller: Caller) -> None:
     assert listed("?kind=clips") == [jobs[2], jobs[0]]
     assert listed("?model=painter-2") == [jobs[2]]
     assert (listed("?status=queued&kind=songs"), listed("?state=failed")) == ([jobs[1]], [])
+    assert listed("?kind=%00") == listed("?model=%00") == listed("?kind=%ff") == []
     first = caller.send("GET", "/v1/jobs?limit=2").json
     assert [job["jobId"] for job in first["jobs"]] == [jobs[2], jobs[1]]
     assert listed(f"?limit=2&cursor={first['nextCursor']}") == [jobs[0]]

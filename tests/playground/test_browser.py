@@ -15,7 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from core import money
 from hypereal_site import processes
@@ -172,6 +172,38 @@ def test_a_clip(visit: Visit, payer: Payer, cron: None) -> None:  # noqa: F811
     [row] = settled(payer, 1)
     assert (row.endpoint, row.charged_microcredits) == ("videos", cost)
     assert payer.books().balance == 1_000 * CREDIT - cost
+
+
+def test_a_clip_is_waited_for_over_a_bad_line_and_stopped(visit: Visit, payer: Payer) -> None:  # noqa: F811
+    """Nobody makes jobs go on here, so it waits until it is stopped; then nothing is paid, and the page leads to it."""
+    visitor = opened(visit, payer)
+    page = visitor.page
+    asked: list[str] = []
+
+    def bad_line(route: Route) -> None:
+        asked.append(route.request.url)
+        if len(asked) == 1:
+            route.abort()
+        elif len(asked) == 2:
+            route.fulfill(status=503, json={"error": {"type": "overloaded_error", "message": "busy"}})
+        else:
+            route.continue_()
+
+    page.route("**/api/v1/jobs/*", bad_line)
+    form = panel(page, "Video")
+    form.locator("textarea[name=prompt]").fill("A ship in the harbour")
+    form.locator("[data-send]").click()
+    status = page.locator("#playground-status")
+    expect(status).to_contain_text("Waiting for its turn", timeout=SLOW_MS)
+    assert len(asked) > 2
+    [job] = Job.objects.filter(workspace_id=payer.workspace.pk)
+    assert payer.books().held == job.reserved_microcredits > 0
+    form.locator("[data-stop]").click()
+    expect(status.get_by_role("link", name="The job")).to_have_attribute("href", f"/jobs/{job.pk}")
+    expect(page.locator("#playground-cost")).to_contain_text("0 credits charged", timeout=SLOW_MS)
+    assert Job.objects.get(pk=job.pk).state == "cancelled"
+    assert (payer.books().balance, payer.books().held) == (1_000 * CREDIT, 0)
+    assert (visitor.barriers(), visitor.sideways()) == ([], 0)  # the console tells of the bad line
 
 
 @pytest.mark.parametrize("way", ["Chat", "Image", "Video", "Speech"])
