@@ -86,13 +86,15 @@ class ImageCall:
     _loaded: dict[Source, asyncio.Task[Source]] = field(default_factory=dict, repr=False)
 
     def chain(self, entry: ModelEntry) -> list[TargetEntry]:
-        """Those whose adapter draws; a mask narrows them down to those that know masks."""
-        drawing = [each for each in entry.targets if self.kind in each.kinds and each.target.adapter in ADAPTERS]
+        """Those whose adapter draws; a mask or a transparent background narrows them down to those that know it."""
+        able = [each for each in entry.targets if self.kind in each.kinds and each.target.adapter in ADAPTERS]
+        if images.wants_transparency(self.asked):
+            able = [each for each in able if images.draws_transparency(each.target.adapter)] or able
         if self.asked.mask is None:
-            return drawing
+            return able
         return [
-            each for each in drawing if images.takes_mask(each.target.adapter, each.target.options.images, each.sandbox)
-        ] or drawing
+            each for each in able if images.takes_mask(each.target.adapter, each.target.options.images, each.sandbox)
+        ] or able
 
     def order(self, entry: ModelEntry) -> Units:
         """By the model's rules."""
@@ -132,13 +134,13 @@ class ImageCall:
         return dialect.answer(drawn, pictures, receipt), unit_run.JSON_TYPE
 
     async def _shaped(self, picture: Picture, name: str, entry: TargetEntry, gate: asyncio.Semaphore) -> Picture:
-        key, base_url = self.request.key, entry.target.base_url
-        if self.asked.wants_base64 and picture.b64:
-            return Picture(b64=picture.b64, revised_prompt=picture.revised_prompt)
+        key, base_url, finish = self.request.key, entry.target.base_url, self.asked.finish
+        if self.asked.wants_base64 and images.is_ready(picture, finish):
+            return Picture(b64=picture.b64, revised_prompt=picture.revised_prompt, content_type=picture.inline_type)
         shape = images.as_base64 if self.asked.wants_base64 else images.kept
         async with gate:
             try:
-                return await self.request.runtime.work(partial(shape, key, picture, name, base_url))
+                return await self.request.runtime.work(partial(shape, key, picture, name, base_url, finish))
             except ProductError:  # no database, or no time: the picture is paid for and goes out as it came
                 return picture
 

@@ -49,7 +49,9 @@ _MESSAGES = {
 _PICTURE = {
     "prompt": TEXT, "n": {"type": "integer", "minimum": 1, "maximum": 10}, "size": TEXT, "aspect_ratio": TEXT,
     "resolution": TEXT, "response_format": {"enum": ["url", "b64_json"]}, "image": ANYTHING, "image_urls": LIST,
-    "reference_images": LIST,
+    "reference_images": LIST, "output_format": {"enum": ["png", "jpeg", "webp"]},
+    "output_compression": {"type": "integer", "minimum": 0, "maximum": 100},
+    "background": {"enum": ["auto", "opaque", "transparent"]},
 }  # fmt: skip
 _RUN = body(("input",), input={"type": "object"}, webhookUrl=URL)
 

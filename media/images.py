@@ -20,6 +20,7 @@ from core.egress import EgressError, EgressFailed
 from core.errors import InvalidRequest, ProductError
 from keys.auth import KeyFacts
 from media import rules
+from media.formats import Finish, NotConverted
 from storage import objects
 from storage.models import StoredObject
 from upstreams.images import EXTENSIONS, Order, Picture, Source, decoded, image_type
@@ -47,6 +48,8 @@ class ImageAsk:
     #: Members that only a provider understands.
     members: Mapping[str, msgspec.Raw] = field(default_factory=dict, repr=False)
     wants_base64: bool = False
+    #: The format that the pictures are to come in, whatever the provider draws in.
+    finish: Finish = field(default_factory=Finish)
 
 
 def order_of(entry: ModelEntry, ask: ImageAsk) -> tuple[Order, Units]:
@@ -58,6 +61,7 @@ def order_of(entry: ModelEntry, ask: ImageAsk) -> tuple[Order, Units]:
     quality = _quality(entry, ask.quality)
     rules.check_references(entry, ask.sources, media.references)
     _check_mask(entry, ask)
+    _check_background(entry, ask)
     if size and ratio and not rules.same_shape(size, ratio):
         raise InvalidRequest(f"The size {size} does not have the aspect ratio {ratio}.", param="aspect_ratio")
     if size and resolution and media.tier(size) != media.tier(resolution=resolution):
@@ -107,36 +111,83 @@ def takes_mask(adapter: str, style: str, sandbox: bool) -> bool:
     return sandbox or (adapter == "openai" and style == "forms")
 
 
+def _check_background(entry: ModelEntry, ask: ImageAsk) -> None:
+    if wants_transparency(ask) and not any(draws_transparency(each.target.adapter) for each in entry.targets):
+        raise InvalidRequest(
+            f"{entry.slug} draws no transparent background.", param="background", code="background_not_offered"
+        )
+
+
+def wants_transparency(ask: ImageAsk) -> bool:
+    """Whether what lies behind the picture is to show through."""
+    return bytes(ask.members.get("background", b"")) == b'"transparent"'
+
+
+def draws_transparency(adapter: str) -> bool:
+    """Whether a provider spoken to like that can be asked for a transparent background: Google's can't."""
+    return adapter != "gemini"
+
+
 def _ratio_in(offered: tuple[str, ...], size: str) -> str:
     """The offered ratio that a size has, empty where it has none."""
     return next((ratio for ratio in offered if size and rules.same_shape(size, ratio)), "")
 
 
-def kept(key: KeyFacts, picture: Picture, name: str, vouched_for: str) -> Picture:
-    """The picture with an address that lasts: stored here, and signed.
+def kept(key: KeyFacts, picture: Picture, name: str, vouched_for: str, finish: Finish) -> Picture:
+    """The picture with an address that lasts: stored here as ``finish`` wants it, and signed.
 
     ``name`` is its file's, without an end; ``vouched_for`` is the provider's base URL. A provider's own address stays
     where the operator wants no copies, or where no copy can be had: the picture has been paid for.
     """
     try:
-        stored = _stored(key, picture, name, vouched_for)
-        return Picture(objects.signed_url(stored), picture.b64, picture.revised_prompt) if stored else picture
+        stored = _stored(key, picture, name, vouched_for, finish)
     except (ProductError, EgressError, OSError) as error:
         logger.warning("a picture could not be stored: %s", type(error).__name__)
         return picture
+    if stored is None:
+        return picture
+    return replace(picture, url=objects.signed_url(stored), content_type=stored.content_type)
 
 
-def _stored(key: KeyFacts, picture: Picture, name: str, vouched_for: str) -> StoredObject | None:
+def _stored(key: KeyFacts, picture: Picture, name: str, vouched_for: str, finish: Finish) -> StoredObject | None:
     if picture.b64:
         data = decoded(picture.b64)
-        kind = image_type(data) if data else None
-        if data is None or kind is None:
-            return None
-        return objects.store(
-            key.workspace_id, data, kind="image", filename=f"{name}.{EXTENSIONS[kind]}", content_type=kind,
-            source="result", key_id=key.id, user_id=key.user_id,
-        )  # fmt: skip
-    return _copied(key, picture, name, vouched_for) if settings.MEDIA_COPY_RESULTS else None
+        return _put(key, _finished(data, finish), name) if data and image_type(data) else None
+    if not settings.MEDIA_COPY_RESULTS:
+        return None
+    copy = _copied(key, picture, name, vouched_for)
+    if finish.fits(copy.content_type):
+        return copy
+    data = _bytes_of(copy)
+    finished = _finished(data, finish)
+    if finished is data:
+        return copy
+    row = _put(key, finished, name)
+    objects.delete(copy)
+    return row
+
+
+def _put(key: KeyFacts, data: bytes, name: str) -> StoredObject:
+    kind = image_type(data)
+    assert kind is not None
+    return objects.store(
+        key.workspace_id, data, kind="image", filename=f"{name}.{EXTENSIONS[kind]}", content_type=kind,
+        source="result", key_id=key.id, user_id=key.user_id,
+    )  # fmt: skip
+
+
+def _finished(data: bytes, finish: Finish) -> bytes:
+    """The picture as ``finish`` wants it; as it came where that can't be: it has been paid for."""
+    try:
+        return finish.applied(data)
+    except NotConverted as error:
+        logger.warning("a picture stays in its format: %s", error)
+        return data
+
+
+def _bytes_of(row: StoredObject) -> bytes:
+    with objects.open_bytes(row) as file:
+        return bytes(file.read())
 
 
 def _copied(key: KeyFacts, picture: Picture, name: str, vouched_for: str) -> StoredObject:
@@ -152,16 +203,26 @@ def _copied(key: KeyFacts, picture: Picture, name: str, vouched_for: str) -> Sto
     return copy
 
 
-def as_base64(key: KeyFacts, picture: Picture, name: str, vouched_for: str) -> Picture:
-    """The picture itself, fetched from its provider's address. Where that can't be read, the address stays."""
-    if picture.b64:
-        return Picture(b64=picture.b64, revised_prompt=picture.revised_prompt)
+def is_ready(picture: Picture, finish: Finish) -> bool:
+    """Whether the picture's base64 is what a caller who wants base64 gets."""
+    return bool(picture.b64) and (not finish.format or finish.fits(picture.inline_type))
+
+
+def as_base64(key: KeyFacts, picture: Picture, name: str, vouched_for: str, finish: Finish) -> Picture:
+    """The picture itself as ``finish`` wants it, fetched where it lies elsewhere; if it can't be, the address stays."""
     try:
-        copy = _copied(key, picture, name, vouched_for)
-        with objects.open_bytes(copy) as file:
-            data = file.read()
-        objects.delete(copy)
+        data = decoded(picture.b64) if picture.b64 else _fetched(key, picture, name, vouched_for)
     except (ProductError, EgressError, OSError) as error:
         logger.warning("a picture could not be fetched: %s", type(error).__name__)
         return picture
-    return replace(Picture.of(data), revised_prompt=picture.revised_prompt)
+    if not data:
+        return picture
+    made = Picture.of(_finished(data, finish))
+    return replace(made, revised_prompt=picture.revised_prompt, content_type=made.inline_type)
+
+
+def _fetched(key: KeyFacts, picture: Picture, name: str, vouched_for: str) -> bytes:
+    copy = _copied(key, picture, name, vouched_for)
+    data = _bytes_of(copy)
+    objects.delete(copy)
+    return data

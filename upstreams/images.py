@@ -78,17 +78,26 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One picture: where it lies, or itself as base64. ``headers`` are what its address wants to be read with."""
+    """One picture: where it lies, or itself as base64. ``headers`` are what its address wants to be read with.
+
+    ``content_type`` is what it is, once that was looked at.
+    """
 
     url: str = field(default="", repr=False)
     b64: str = field(default="", repr=False)
     revised_prompt: str = field(default="", repr=False)
     headers: Headers = field(default=(), repr=False)
+    content_type: str = ""
 
     @classmethod
     def of(cls, data: bytes) -> Picture:
         """A picture of these bytes."""
         return cls(b64=base64.b64encode(data).decode())
+
+    @property
+    def inline_type(self) -> str:
+        """The content type of its base64, told from the beginning; empty for what is not known."""
+        return image_type(decoded(self.b64[:_HEAD_CHARACTERS]) or b"") or ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from gateway.dialects import base
 from gateway.dialects.base import Fields, Receipt
 from gateway.multipart import Form
 from media import references
+from media.formats import CONTENT_TYPES, USUAL_QUALITY, Finish
 from media.images import ImageAsk
 from upstreams import loose_json
 from upstreams.images import Drawn, Picture, Source
@@ -28,7 +29,7 @@ _READ: Final = frozenset({
     "partial_images", "hypereal", *REFERENCE_MEMBERS,
 })  # fmt: skip
 _FORMATS: Final = ("url", "b64_json")
-_OUTPUT_FORMATS: Final = ("png", "jpeg", "webp")
+_BACKGROUNDS: Final = ("auto", "opaque", "transparent")
 _WHOLE: Final = re.compile(r"[+-]?[0-9]{1,18}")
 
 
@@ -49,7 +50,7 @@ def parse(fields: Fields, files: Sequence[Source] = (), mask: Source | None = No
         raise InvalidRequest("Pictures are not streamed here.", param="stream", code="stream_not_offered")
     if base.member(fields, "partial_images"):
         raise InvalidRequest("Partial images are not offered here.", param="partial_images", code="stream_not_offered")
-    _one_of(fields, "output_format", _OUTPUT_FORMATS)
+    finish = _finish(fields)
     if mask is None and (given := base.member(fields, "mask")) is not None:
         mask = _source("mask", given)
     return ImageAsk(
@@ -63,6 +64,7 @@ def parse(fields: Fields, files: Sequence[Source] = (), mask: Source | None = No
         mask=mask,
         members={name: raw for name, raw in fields.items() if name not in _READ},
         wants_base64=_one_of(fields, "response_format", _FORMATS) == "b64_json",
+        finish=finish,
     )
 
 
@@ -84,8 +86,12 @@ def parse_form(form: Form) -> tuple[Fields, list[Source], Source | None]:
 
 def answer(drawn: Drawn, pictures: Iterable[Picture], receipt: Receipt) -> bytes:
     """OpenAI's answer, with the receipt in a member of its own that official clients keep and ignore."""
+    pictures = list(pictures)
     data = [_item(picture) for picture in pictures]
     body: dict[str, Any] = {"created": int(clock.now().timestamp()), "data": data, **drawn.facts}
+    formats = [name for name, its in CONTENT_TYPES.items() if {picture.content_type for picture in pictures} == {its}]
+    if formats:  # what came, whatever the provider says of it
+        body["output_format"] = formats[0]
     body["hypereal"] = {
         "request_id": str(receipt.request_id),
         "model": receipt.model,
@@ -126,6 +132,18 @@ def _one_of(fields: Fields, name: str, words: tuple[str, ...]) -> str:
     if value and value not in words:
         raise InvalidRequest(f"{name} must be one of {', '.join(words)}.", param=name)
     return value
+
+
+def _finish(fields: Fields) -> Finish:
+    """The format of the pictures. It goes on to the provider too, which may know it."""
+    wanted = _one_of(fields, "output_format", tuple(CONTENT_TYPES))
+    quality = base.member(fields, "output_compression")
+    if quality is not None and (isinstance(quality, bool) or not isinstance(quality, int) or not 0 <= quality <= 100):
+        raise InvalidRequest("output_compression must be a whole number from 0 to 100.", param="output_compression")
+    background = _one_of(fields, "background", _BACKGROUNDS)
+    if background == "transparent" and wanted == "jpeg":
+        raise InvalidRequest("A JPEG has no transparent background.", param="background")
+    return Finish(wanted, USUAL_QUALITY if quality is None else quality)
 
 
 def _references(fields: Fields) -> list[Source]:

@@ -73,6 +73,7 @@ class Endpoint:
             "created": 0,
             "model": f"sandbox/{request['model']}",
             "size": f"{sides[0]}x{sides[1]}",
+            "background": "opaque",
             "output_format": "png",
             "data": [{"b64_json": base64.b64encode(picture).decode()} for picture in pictures],
             "usage": {
