@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from accounts.models import User
 from core import clock, errors, money
 from events import audit, outbox
-from keys import auth, mails, rules, secret
+from keys import auth, mails, rules, secret, signals
 from keys.models import ApiKey
 from orgs.models import Workspace
 
@@ -89,7 +89,10 @@ def change(key: ApiKey, *, actor: audit.Actor, enabled: bool | None = None, **fi
         changed = {name: value for name, value in fields.items() if getattr(fresh, name) != value}
         if changed:
             before = _readable({name: getattr(fresh, name) for name in changed})
+            moved = {"spending_limit_microcredits", "auto_disable"} & changed.keys()
             _write(fresh, changed)
+            if moved:
+                signals.limit_changed.send(sender=ApiKey, key=fresh, changed=moved)
             after = _readable(changed)
             _record(fresh, "api_key.change", actor, {name: {"from": before[name], "to": after[name]} for name in after})
         if enabled is not None and enabled != fresh.enabled:

@@ -5,3 +5,6 @@ from django.utils.translation import gettext_lazy as _
 class LimitsConfig(AppConfig):
     name = "limits"
     verbose_name = _("Spending limits")
+
+    def ready(self) -> None:
+        from limits import moving  # noqa: F401  (it listens to signals)

@@ -52,6 +52,8 @@ class LimitNotice(models.Model):
     month = models.DateField()
     percent = models.PositiveSmallIntegerField()
     told_at = models.DateTimeField(default=clock.now, editable=False)
+    #: The limit was changed since. People are told once a month, but a key that is to stop stops at the new one, too.
+    outdated = models.BooleanField(default=False, db_default=False)
 
     class Meta:
         constraints = [

@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from billing.models import SpendMeter
 from core import clock, errors, money
 from events import audit
+from limits import moving
 from limits.models import LowBalance, SpendingLimit
 from orgs.models import Membership, Workspace
 
@@ -102,6 +103,7 @@ def _set(
         else:
             values: dict[str, Any] = {"workspace": workspace, "amount_microcredits": amount_microcredits}
             SpendingLimit.objects.update_or_create(scope=scope, scope_id=scope_id, defaults=values)
+        moving.moved(workspace.pk, scope, scope_id)
         details = {"from_credits": _credits(before.amount_microcredits if before else None)}
         details["to_credits"] = _credits(amount_microcredits)
         audit.record("limit.set", actor=actor, target=target, workspace_id=workspace.pk, details=details)

@@ -26,6 +26,7 @@ from events import outbox
 from keys import issuing
 from keys.models import ApiKey
 from limits.models import LimitNotice, LowBalance
+from limits.moving import REACHED
 from orgs.models import Membership, Workspace
 from orgs.permissions import Permission, allows
 
@@ -33,27 +34,30 @@ log = logging.getLogger(__name__)
 
 Scope = SpendMeter.Scope
 
-ALMOST, REACHED = 80, 100
+ALMOST = 80
 #: Notices in one sweep at most; the others come with the next.
 MOST = 200
 
 # A limit is reached by what was settled, or by a refusal while nothing was in flight: holds that never become charges
 # must not keep the notice from ever coming.
+# People are told once a month; a key that is to stop does so at every limit that it runs into.
 _DUE = """
 SELECT m.scope, m.scope_id, m.month, m.spent_microcredits, l.amount, l.workspace_id,
        m.spent_microcredits >= l.amount OR m.reached_at IS NOT NULL AS reached
 FROM billing_spendmeter m JOIN (
-  SELECT 'key' AS scope, id AS scope_id, spending_limit_microcredits AS amount, workspace_id FROM keys_apikey
+  SELECT 'key' AS scope, id AS scope_id, spending_limit_microcredits AS amount, workspace_id,
+         auto_disable AND enabled AS stops FROM keys_apikey
   WHERE spending_limit_microcredits IS NOT NULL AND deleted_at IS NULL
-  UNION ALL SELECT scope, scope_id, amount_microcredits, workspace_id FROM limits_spendinglimit) l
+  UNION ALL SELECT scope, scope_id, amount_microcredits, workspace_id, false FROM limits_spendinglimit) l
   ON l.scope = m.scope AND l.scope_id = m.scope_id
 LEFT JOIN limits_limitnotice full_notice ON full_notice.scope = m.scope AND full_notice.scope_id = m.scope_id
   AND full_notice.month = m.month AND full_notice.percent = 100
 LEFT JOIN limits_limitnotice early_notice ON early_notice.scope = m.scope AND early_notice.scope_id = m.scope_id
   AND early_notice.month = m.month AND early_notice.percent = 80
-WHERE m.month = %(month)s AND full_notice.id IS NULL AND (
-  m.spent_microcredits >= l.amount OR m.reached_at IS NOT NULL
-  OR (early_notice.id IS NULL AND m.spent_microcredits * 100 >= l.amount * 80))
+WHERE m.month = %(month)s AND (
+  (full_notice.id IS NULL AND (m.spent_microcredits >= l.amount OR m.reached_at IS NOT NULL
+                               OR (early_notice.id IS NULL AND m.spent_microcredits * 100 >= l.amount * 80)))
+  OR (l.stops AND full_notice.outdated AND (m.spent_microcredits >= l.amount OR m.reached_at IS NOT NULL)))
 LIMIT %(most)s"""
 
 
@@ -92,14 +96,20 @@ def watch(now: datetime | None = None) -> int:
 
 @transaction.atomic
 def _tell(due: Due) -> bool:
-    """Disable, write down and mail, all or nothing. False where somebody else just did."""
-    _, new = LimitNotice.objects.get_or_create(
+    """Disable, write down and mail, all or nothing. False where somebody else just did, or the limit is another now."""
+    key = None
+    if due.scope == Scope.KEY:
+        key = ApiKey.objects.select_for_update(no_key=True).filter(pk=due.scope_id, deleted_at=None).first()
+        if key is None or key.spending_limit_microcredits != due.limit:
+            return False
+    notice, new = LimitNotice.objects.get_or_create(
         scope=due.scope, scope_id=due.scope_id, month=due.month, percent=due.percent
     )
-    if not new:
+    if not new and not (due.reached and _renewed(notice)):
         return False
-    key = ApiKey.objects.filter(pk=due.scope_id, deleted_at=None).first() if due.scope == Scope.KEY else None
     disabled = key is not None and due.reached and _disable(key)
+    if not new and not disabled:
+        return False
     workspace = Workspace.objects.get(pk=due.workspace_id)
     member = _member(due)
     context = {
@@ -129,6 +139,12 @@ def _tell_servers(due: Due, context: dict[str, Any]) -> None:
         "keyDisabled": context["disabled"],
     }
     outbox.tell(due.workspace_id, f"limit.reached_{due.percent}", data)
+
+
+def _renewed(notice: LimitNotice) -> bool:
+    """Whether the notice was about an older limit; once for each."""
+    older = LimitNotice.objects.filter(pk=notice.pk, outdated=True)
+    return bool(older.update(outdated=False, told_at=clock.now()))
 
 
 def _disable(key: ApiKey) -> bool:

@@ -14,12 +14,14 @@ from events.models import AuditEvent
 from keys import issuing
 from keys.models import ApiKey
 from limits import setting
+from limits import watch as watching
 from limits.models import LimitNotice
 from limits.watch import watch
 from orgs.permissions import Role
 from tests import factories
 from tests.limits.test_neck import limit_all, limit_member, member, refusal
 from tests.support.money import Payer, new_payer
+from usage import verify
 from usage.items import Admitted
 from usage.metering import apply_now
 
@@ -88,6 +90,68 @@ def test_a_key_that_is_to_stop_is_disabled_and_stays_so() -> None:
     assert watch() == 0, "told this month already, and enabled by hand since"
     payer.key.refresh_from_db()
     assert payer.key.enabled
+
+
+def test_a_key_stops_at_a_raised_limit_too() -> None:
+    payer = new_payer(10_000)
+    issuing.change(payer.key, actor=audit.SYSTEM, spending_limit_microcredits=100, auto_disable=True)
+    spend(payer, 100)
+    assert (watch(), len(mails())) == (1, 1)
+    issuing.change(payer.key, actor=audit.SYSTEM, spending_limit_microcredits=1_000, enabled=True)
+    spend(payer, 850)
+    assert (watch(), mails()) == (0, []), "a hundred percent was told this month"
+    spend(payer, 50)
+    assert (watch(), watch()) == (1, 0)
+    payer.key.refresh_from_db()
+    assert (payer.key.enabled, payer.key.disabled_reason) == (False, "spending_limit")
+    assert "disabled" in mail.outbox[-1].body
+    assert LimitNotice.objects.filter(scope_id=payer.key.pk, percent=100).count() == 1
+    issuing.change(payer.key, actor=audit.SYSTEM, enabled=True)
+    assert watch() == 0, "the limit is as it was when people were told"
+
+
+def test_a_refusal_under_an_older_limit_says_nothing_of_the_new_one() -> None:
+    payer = new_payer(10_000)
+    issuing.change(payer.key, actor=audit.SYSTEM, spending_limit_microcredits=100, auto_disable=True)
+    spend(payer, 10)
+    refusal(apply_now(payer.admit(95)))
+    issuing.change(payer.key, actor=audit.SYSTEM, spending_limit_microcredits=1_000)
+    assert watch() == 0, "raised before anybody looked"
+    payer.key.refresh_from_db()
+    assert payer.key.enabled
+    spend(payer, 95)
+    refusal(apply_now(payer.admit(901)))
+    assert watch() == 1, "and this one is about the new limit"
+    payer.key.refresh_from_db()
+    assert not payer.key.enabled
+    assert verify.verify().clean
+
+
+def test_a_limit_that_moves_while_it_is_being_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    payer = new_payer(10_000)
+    issuing.change(payer.key, actor=audit.SYSTEM, spending_limit_microcredits=100, auto_disable=True)
+    spend(payer, 100)
+    tell = watching._tell
+
+    def raised_just_before(due: watching.Due) -> bool:
+        issuing.change(payer.key, actor=audit.SYSTEM, spending_limit_microcredits=1_000)
+        return tell(due)
+
+    monkeypatch.setattr(watching, "_tell", raised_just_before)
+    assert (watch(), mails()) == (0, [])
+    payer.key.refresh_from_db()
+    assert payer.key.enabled
+
+
+def test_switching_auto_disable_on_at_the_limit_stops_the_key() -> None:
+    payer = new_payer(1_000)
+    payer.limit(100)
+    spend(payer, 100)
+    assert watch() == 1
+    issuing.change(payer.key, actor=audit.SYSTEM, auto_disable=True)
+    assert watch() == 1
+    payer.key.refresh_from_db()
+    assert not payer.key.enabled
 
 
 def test_a_new_month_begins_at_zero_by_itself() -> None:
