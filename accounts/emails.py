@@ -7,7 +7,8 @@ address becomes, in HTML, that address as a button labelled with the line before
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import smtplib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -69,6 +70,26 @@ def send(mail: EmailMessage) -> None:
     goes to the log, and the page offers to send the mail again.
     """
     transaction.on_commit(partial(_hand_over, mail))
+
+
+def deliver(mails: Iterable[EmailMessage]) -> None:
+    """Hand each over now: for sweeps, which come again where nobody could be told.
+
+    An address that the mail server refuses is logged and keeps nobody else's mail. Raises SMTPRecipientsRefused (an
+    OSError) where the server takes none of the addresses for the moment, and OSError where it is away.
+    """
+    told, refusal = 0, None
+    for mail in mails:
+        try:
+            mail.send()
+            told += 1
+        except smtplib.SMTPRecipientsRefused as error:
+            codes = [code for code, _answer in error.recipients.values()]
+            logger.warning("an address was refused", extra={"mail_subject": mail.subject, "codes": codes})
+            if min(codes, default=500) < 500:  # 4xx: it may be taken later
+                refusal = error
+    if refusal is not None and not told:
+        raise refusal
 
 
 def _hand_over(mail: EmailMessage) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from smtplib import SMTPRecipientsRefused
 from uuid import UUID
 
 from django.conf import settings
@@ -40,6 +41,8 @@ def sweep_auto_topups(*, most: int = 100) -> int:
     for wallet_id in AutoTopUp.objects.exclude(mail_due="").values_list("pk", flat=True)[:most]:
         try:
             told += _tell_of_auto_topup(wallet_id)
+        except SMTPRecipientsRefused:  # other people's server may take theirs
+            log.exception("a mail about automatic top-ups waits")
         except OSError:
             log.exception("mails about automatic top-ups wait")
             break
@@ -59,8 +62,7 @@ def _tell_of_auto_topup(wallet_id: UUID) -> bool:
         "cap_microcredits": money.from_cents(rule.monthly_cap_cents),
         "pay_url": settings.SITE_URL + reverse("billing:auto"),
     }
-    for person in _payers(rule):
-        emails.message(f"auto_topup_{rule.mail_due}", context, to=person.email).send()
+    emails.deliver(emails.message(f"auto_topup_{rule.mail_due}", context, to=each.email) for each in _payers(rule))
     rule.mail_due = AutoTopUp.Mail.NONE
     rule.save(update_fields=["mail_due"])
     return True

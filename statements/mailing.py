@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime, timedelta
+from smtplib import SMTPRecipientsRefused
 from typing import Final
 
 from django.conf import settings
@@ -34,6 +35,8 @@ def sweep(now: datetime) -> int:
     for profile in _due(month)[:MOST_AT_ONCE]:
         try:
             sent += _send(profile, month)
+        except SMTPRecipientsRefused:  # a wrong address keeps nobody else's mail
+            log.exception("a mail of a statement waits")
         except OSError:  # smtplib's errors are among them
             log.exception("mails of statements wait")
             break
@@ -64,7 +67,7 @@ def _send(profile: BillingProfile, month: Month) -> bool:
         return False
     row.email = profile.email
     row.save(update_fields=["email"])
-    _message(made, workspace, profile).send()
+    emails.deliver([_message(made, workspace, profile)])
     return True
 
 

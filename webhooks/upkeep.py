@@ -65,8 +65,7 @@ def _notify(endpoint_id: UUID) -> bool:
         "days": settings.WEBHOOK_FAILING_DAYS,
         "page_url": settings.SITE_URL + reverse("webhook", args=[endpoint.pk]),
     }
-    for person in _managers(endpoint):
-        emails.message("webhook_disabled", context, to=person.email).send()
+    emails.deliver(emails.message("webhook_disabled", context, to=person.email) for person in _managers(endpoint))
     return True
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from smtplib import SMTPRecipientsRefused
 from typing import Any
 
 import pytest
 from django.core import mail
+from django.core.mail import EmailMessage
 
 from core import clock
 from events import audit
@@ -95,6 +97,30 @@ def test_a_mail_server_that_is_down_leaves_it_due(payer: Payer, monkeypatch: pyt
     assert not SentStatement.objects.exists()
     assert mailing.sweep(DUE) == 1
     assert len(mail.outbox) == 1
+
+
+def test_an_address_that_is_refused_keeps_nobody_elses_statement(payer: Payer, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = new_payer(100 * CREDIT)
+    Workspace.objects.filter(pk=other.workspace.pk).update(created_at=MAY.start)
+    profiles.change(other.workspace, actor=audit.SYSTEM, email="later@acme.example", legal_name="Acme")
+    rows.call(other, CREDIT, at=datetime(2026, 5, 10, tzinfo=UTC))
+    taken, wrong = EmailMessage.send, {"books@acme.example"}
+
+    def send(self: EmailMessage, *_: Any, **__: Any) -> int:
+        if refused := wrong.intersection(self.to):
+            raise SMTPRecipientsRefused(dict.fromkeys(refused, (450, b"unknown domain")))
+        return taken(self)
+
+    monkeypatch.setattr(EmailMessage, "send", send)
+    mailing.sweep(DUE)
+    assert [sent.to for sent in mail.outbox] == [["later@acme.example"]]
+    wrong.clear()
+    assert mailing.sweep(DUE) == 1, "only that one was left"
+    SentStatement.objects.all().delete()
+    mail.outbox.clear()
+    wrong.add("later@acme.example")
+    mailing.sweep(DUE)
+    assert [sent.to for sent in mail.outbox] == [["books@acme.example"]], "whoever comes first"
 
 
 def test_the_newest_address_counts(payer: Payer) -> None:
