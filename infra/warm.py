@@ -341,10 +341,13 @@ def _mail(deployment_id: UUID, because: Because) -> None:
         "page_url": settings.SITE_URL + reverse("infra:deployment", args=[row.pk]),
     }
     members = Membership.objects.filter(workspace_id=row.workspace_id, user__is_active=True).select_related("user")
+    concerned = [
+        member.user.email
+        for member in members
+        if allows(member.role, Permission.BILLING_WRITE) or allows(member.role, Permission.GPU_WRITE)
+    ]
     try:
-        for member in members:
-            if allows(member.role, Permission.BILLING_WRITE) or allows(member.role, Permission.GPU_WRITE):
-                emails.message("warm_workers", context, to=member.user.email).send()
+        emails.deliver(emails.message("warm_workers", context, to=address) for address in concerned)
     except OSError:  # the next sweep tells them, while there is one
         log.exception("a mail about warm workers waits", extra={"deployment": str(row.pk)})
         Deployment.objects.filter(pk=row.pk, warm_stopped_at=None).update(warm_warned_at=None)
