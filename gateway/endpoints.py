@@ -8,7 +8,9 @@ from typing import Any, Final, cast
 
 from django.http import HttpResponse
 
+from gateway.dialects.anthropic_messages import DIALECT as MESSAGES
 from gateway.dialects.base import Dialect
+from gateway.dialects.gemini import DIALECT as GEMINI
 from gateway.dialects.openai_chat import DIALECT as OPENAI
 from gateway.request import Answer, StreamAnswer
 
@@ -37,6 +39,19 @@ class Endpoint:
 
 #: For addresses that nothing answers at.
 NOWHERE: Final = Endpoint(frozenset(), needs_key=False)
+_NOWHERE_BELOW: Final = {
+    "messages": Endpoint(frozenset(), needs_key=False, dialect=MESSAGES, id_header=b"request-id"),
+    "gemini": Endpoint(frozenset(), needs_key=False, dialect=GEMINI),
+}
+#: What other gateways serve and this one does not, with what serves the same end here.
+_INSTEAD: Final = {
+    "assistants": "Assistants are not served here: use /v1/responses.",
+    "batches": "Batches are not served here: send the calls themselves.",
+    "completions": "Text completions are not served here: use /v1/chat/completions.",
+    "conversations": "Conversations are not served here: go on with previous_response_id on /v1/responses.",
+    "files": "Files are kept at /v1/storage; a model takes them inside its request.",
+    "threads": "Threads are not served here: use /v1/responses.",
+}
 
 
 def endpoint(
@@ -58,6 +73,16 @@ def endpoint(
         return view
 
     return mark
+
+
+def nowhere(path: str) -> Endpoint:
+    """How an address that nothing answers at is refused: in the format of the addresses around it."""
+    return _NOWHERE_BELOW.get(path[1:].partition("/")[0], NOWHERE)
+
+
+def instead_of(path: str) -> str:
+    """What to tell who asks at an address that nothing answers at."""
+    return _INSTEAD.get(path[1:].partition("/")[0], "There is nothing at this address.")
 
 
 def of(view: Callable[..., Any]) -> Endpoint:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,8 +16,10 @@ from gateway.dialects.base import Call
 from gateway.limits import Limits
 from upstreams import classify
 from upstreams.client import Pool, Response
-from upstreams.errors import ConnectionLost, TargetUnusable
+from upstreams.errors import BadAnswer, ConnectionLost, TargetUnusable, UpstreamError
 from upstreams.wire import Timeouts, UpstreamRequest, Usage
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -66,10 +70,19 @@ class Exchange:
 
         A caller who takes events gets such a stream as it came.
         """
-        call, adapter, secret = self._call, self._adapter(entry), entry.target.secret
+        adapter = self._adapter(entry)
         with await self._send(entry, adapter, timeouts) as response:
             body = await response.read(self._limits.max_answer_bytes)
             kind = response.headers.get("content-type", "")
+        try:
+            return await self._read(entry, adapter, body, kind)
+        except UpstreamError:
+            raise
+        except Exception as error:
+            raise _unreadable(error) from None
+
+    async def _read(self, entry: TargetEntry, adapter: Adapter, body: bytes, kind: str) -> Completed:
+        call, secret = self._call, entry.target.secret
         events = None
         if not _is_whole_json(body, otherwise="event-stream" not in kind):
             events = body
@@ -100,9 +113,11 @@ class Exchange:
                 _feed(opened, chunk)
             while not _stands(opened):
                 _feed(opened, await response.receive())
-        except BaseException:
+        except BaseException as error:
             response.close()
-            raise
+            if isinstance(error, UpstreamError) or not isinstance(error, Exception):
+                raise
+            raise _unreadable(error) from None
         return opened
 
     async def _unfold(self, opened: Opened, adapter: Adapter, chunk: bytes) -> None:
@@ -143,6 +158,16 @@ class Exchange:
         if len(body) > self._limits.parse_in_thread_bytes:
             return await asyncio.to_thread(work, *arguments)
         return work(*arguments)
+
+
+def _unreadable(error: Exception) -> BadAnswer:
+    """For an answer so odd that no reader was made for it: another target may have a better one.
+
+    Logged by place, not by value: what was in the values may be somebody's words.
+    """
+    where = "".join(traceback.format_tb(error.__traceback__))
+    logger.error("an upstream's answer could not be read: %s", type(error).__name__, extra={"where": where})
+    return BadAnswer("the upstream's answer could not be read")
 
 
 def _feed(opened: Opened, chunk: bytes) -> None:

@@ -108,7 +108,7 @@ class GatewayHandler(ASGIHandler):
             try:
                 match = self._resolver.resolve(request.path)
             except Resolver404:
-                raise NotFound("There is nothing at this address.") from None
+                raise NotFound(endpoints.instead_of(request.path)) from None
             route = (match.func, match.kwargs, endpoints.of(match.func))
         return route
 
@@ -167,6 +167,9 @@ class GatewayHandler(ASGIHandler):
     # ── errors ───────────────────────────────────────────────────────────────────────────────────────────────────────
     def _refuse(self, request: GatewayRequest, declared: Endpoint, error: ProductError) -> Answer:
         """The error in the endpoint's own shape; one log row where it is known whose call it was."""
+        if declared is NOWHERE:
+            declared = endpoints.nowhere(request.path)
+            request.id_header = declared.id_header
         if request.authenticated and declared.kind and not request.logged:
             latency_ms = int((clock.monotonic() - request.started) * 1000)
             engine.record_refusal(request, declared.kind, error, latency_ms)

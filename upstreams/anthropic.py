@@ -12,7 +12,7 @@ from upstreams import classify, loose_json
 from upstreams.errors import BadAnswer
 from upstreams.estimate import TextCounter
 from upstreams.messages_relay import TEXT_MEMBERS, Relay
-from upstreams.messages_usage import read_usage
+from upstreams.messages_usage import has_counts, read_usage
 from upstreams.wire import Headers, Target, UpstreamRequest, Usage, split_base_url
 
 __all__ = [
@@ -130,7 +130,7 @@ def _complete_slowly(body: bytes, input_estimate: int, secret: str, known: bytes
 
 
 def _usage_of(block: dict[str, Any] | None, in_container: bool, body: bytes, input_estimate: int) -> Usage:
-    if block:
+    if block is not None and has_counts(block):
         return read_usage(block, in_container=in_container)
     counter = TextCounter(TEXT_MEMBERS)
     counter.add(body)

@@ -46,9 +46,12 @@ def as_stream(answer: bytes) -> bytes:
     chunks = []
     choices = completion.get("choices")
     for choice in choices if isinstance(choices, list) else ():
-        delta = dict(choice.get("message") or {})
-        if delta.get("tool_calls"):
-            delta["tool_calls"] = [{"index": i, **call} for i, call in enumerate(delta["tool_calls"])]
+        if not isinstance(choice, dict):
+            continue
+        message = choice.get("message")
+        delta = dict(message) if isinstance(message, dict) else {}
+        if isinstance(calls := delta.get("tool_calls"), list):
+            delta["tool_calls"] = [{"index": i, **call} for i, call in enumerate(calls) if isinstance(call, dict)]
         piece = {"index": choice.get("index", 0), "delta": delta, "finish_reason": None}
         if choice.get("logprobs"):
             piece["logprobs"] = choice["logprobs"]

@@ -186,7 +186,8 @@ class Relay:
         content = finishes = False
         for choice in choices:
             content = content or _has_content(choice)
-            index = choice.get("index", 0)
+            index = choice.get("index")
+            index = index if isinstance(index, int) else 0
             if choice.get("finish_reason"):
                 finishes = True
                 self._ended.add(index)

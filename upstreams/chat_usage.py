@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
 from upstreams.wire import Usage
 
@@ -13,20 +13,26 @@ JsonObject = dict[str, Any]
 _OWN = frozenset(
     {"prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details", "completion_tokens_details"}
 )
+_COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens", "input_tokens", "output_tokens")
 _OWN_DETAILS = frozenset({"cached_tokens", "audio_tokens"})
 
 
 def usage_block(answer: JsonObject) -> JsonObject | None:
     """The usage object of a completion or of a chunk, or None. Groq hides it in ``x_groq`` unless asked."""
     usage = answer.get("usage")
-    if isinstance(usage, dict) and usage:
+    if has_counts(usage):
         return usage
     groq = answer.get("x_groq")
     if isinstance(groq, dict):
         usage = groq.get("usage")
-        if isinstance(usage, dict) and usage:
+        if has_counts(usage):
             return usage
     return None
+
+
+def has_counts(block: Any) -> TypeGuard[JsonObject]:
+    """Whether a usage block counts anything: one without a number above zero tells no more than none at all."""
+    return isinstance(block, dict) and any(token_count(block.get(name)) for name in _COUNTS)
 
 
 def read_usage(block: JsonObject, service_tier: str | None = None) -> Usage:

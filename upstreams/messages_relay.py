@@ -11,7 +11,7 @@ from upstreams import classify, loose_json, sse
 from upstreams.chat_relay import HELD_LIMIT_EVENTS, PREFACE_LIMIT_BYTES
 from upstreams.errors import BadAnswer, UpstreamError
 from upstreams.estimate import TextCounter, text_members
-from upstreams.messages_usage import JsonObject, merge, read_usage, usage_shape
+from upstreams.messages_usage import JsonObject, has_counts, merge, read_usage, usage_shape
 from upstreams.wire import Usage
 
 STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
@@ -217,7 +217,8 @@ class Relay:
     def _read(self, usage: Any) -> None:
         if isinstance(usage, dict) and usage:
             self._block = merge(self._block, usage)
-            self.usage = read_usage(self._block, in_container=self._in_container)
+            counted = has_counts(self._block)
+            self.usage = read_usage(self._block, in_container=self._in_container) if counted else None
 
 
 class _Before:

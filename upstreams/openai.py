@@ -84,9 +84,9 @@ def complete(body: bytes, *, input_estimate: int = 0, secret: str = "", known: b
         answer = _completion_decoder.decode(body)
     except (msgspec.DecodeError, msgspec.ValidationError, RecursionError):
         return _complete_slowly(body, input_estimate, secret, known)
-    if bytes(answer.error) not in (b"", b"null") or bytes(answer.choices) in (b"", b"null"):
+    if bytes(answer.error) not in (b"", b"null") or not _holds_an_object(answer.choices):
         raise _refusal(body, secret, known)
-    block = answer.usage or (usage_block({"x_groq": answer.x_groq}) if answer.x_groq else None)
+    block = usage_block({"usage": answer.usage, "x_groq": answer.x_groq})
     return _usage_of(block, answer.service_tier or None, body, input_estimate)
 
 
@@ -96,9 +96,16 @@ def _complete_slowly(body: bytes, input_estimate: int, secret: str, known: bytes
         answer = loose_json.decode(body)
     except ValueError:
         raise classify.not_json(body, "") from None
-    if not isinstance(answer, dict) or answer.get("error") or "choices" not in answer:
+    choices = answer.get("choices") if isinstance(answer, dict) else None
+    if not isinstance(choices, list) or not choices or answer.get("error"):
         raise _refusal(body, secret, known)
     return _usage_of(usage_block(answer), tier_of(answer), body, input_estimate)
+
+
+def _holds_an_object(choices: msgspec.Raw) -> bool:
+    """Whether there is a choice at all, told from the first bytes of the list."""
+    head = bytes(memoryview(choices)[:64])
+    return head[:1] == b"[" and head[1:].lstrip()[:1] == b"{"
 
 
 def _usage_of(block: dict[str, Any] | None, tier: str | None, body: bytes, input_estimate: int) -> Usage:

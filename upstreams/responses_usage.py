@@ -8,7 +8,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from upstreams.chat_usage import read_usage, tier_of, token_count
+from upstreams.chat_usage import has_counts, read_usage, tier_of, token_count
 from upstreams.wire import Usage
 
 JsonObject = dict[str, Any]
@@ -29,8 +29,8 @@ def response_usage(response: Mapping[str, Any], seen: Mapping[str, int] = Mappin
     ``seen`` are uses of server tools that a stream has shown so far: some upstreams leave items out at the end.
     """
     block = response.get("usage")
-    if not isinstance(block, dict) or not block:
-        return None
+    if not isinstance(block, dict) or not (has_counts(block) or block.get("input_tokens") == 0):
+        return None  # nothing at all costs what only ends a tool's own call: there zero is what the provider means
     usage = read_usage(block, tier_of(dict(response)))
     return replace(usage, server_tool_calls=tuple(merged(tools_of(response), seen).items()))
 

@@ -59,10 +59,7 @@ class GeminiNative:
         call.output_ceiling = max(ceilings) * call.choices if ceilings else None
         call.service_tier, call.service_tier_param = _service_tier(fields)
         call.server_tools = tuple(_billed_tools(fields))
-        for name in ("cachedContent", "cached_content"):
-            if base.text(fields, name, 1000):
-                message = "Stored cached contents are not offered: repeated prompts are cached by themselves."
-                raise InvalidRequest(message, param=name, code="cached_content_not_offered")
+        _check_cached(fields)
         _drop_own(fields)
         return call
 
@@ -84,6 +81,7 @@ class GeminiNative:
         for name in inner:
             for members in _objects(fields, name):
                 _check_contents(members, f"{name}.contents", "contents")
+                _check_cached(members, f"{name}.")
         if not inner:
             _check_contents(fields, "contents")
         _drop_own(fields)
@@ -189,6 +187,13 @@ def _billed_tools(fields: Fields) -> Iterator[tuple[str, str]]:
 def _snake(name: str) -> str:
     """Google's parser takes members in either spelling."""
     return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")
+
+
+def _check_cached(fields: Fields, where: str = "") -> None:
+    for name in ("cachedContent", "cached_content"):
+        if base.text(fields, name, 1000):
+            message = "Stored cached contents are not offered: repeated prompts are cached by themselves."
+            raise InvalidRequest(message, param=f"{where}{name}", code="cached_content_not_offered")
 
 
 def _drop_own(fields: Fields) -> None:

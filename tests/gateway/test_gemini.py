@@ -209,7 +209,7 @@ def test_tokens_are_counted_for_free(gateway: Gateway) -> None:
         ({"tools": [{"functionDeclarations": []}, {"file_search": {}}]}, "tools[1].file_search"),
         ({"tools": {"enterpriseWebSearch": {}}}, "tools[0].enterpriseWebSearch"),
         ({"tools": "all"}, "tools"),
-        ({"cachedContent": "cachedContents/1"}, "cachedContent"),
+        ({"cachedContent": "cachedContents/1"}, "cachedContent"), ({"cached_content": "x"}, "cached_content"),
         ({"serviceTier": "PRIORITY"}, "serviceTier"),
     ],
     ids=str,
