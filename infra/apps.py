@@ -7,7 +7,7 @@ class InfraConfig(AppConfig):
     verbose_name = _("GPU")
 
     def ready(self) -> None:
-        from infra import proofs
+        from infra import leaving, proofs  # noqa: F401  (the former listens to signals)
         from infra.kinds import GpuRuns, HostedRuns
         from jobs import kinds
         from usage import verify

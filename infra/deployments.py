@@ -14,9 +14,10 @@ from django.db import transaction
 from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
-from core import clock, errors
+from core import clock, errors, ids
 from core.background import enqueue_on_commit
 from core.secrets import Unreadable
+from core.storable import storable
 from events import audit
 from infra import engine, warm
 from infra.models import Deployment
@@ -163,12 +164,10 @@ def of_workspace(workspace_id: UUID) -> list[Deployment]:
 def find(workspace_id: UUID, slug_or_id: str) -> Deployment:
     """A deployment of this workspace by slug or id. Raises NotFound, also for another workspace's."""
     rows = Deployment.objects.filter(workspace_id=workspace_id).exclude(state=State.DELETED)
-    row = rows.filter(slug=slug_or_id).first()
+    identifier = ids.parse(slug_or_id)
+    row = rows.filter(pk=identifier).first() if identifier is not None else None
     if row is None:
-        try:
-            row = rows.filter(pk=UUID(slug_or_id)).first()
-        except ValueError:
-            row = None
+        row = rows.filter(slug=storable(slug_or_id)).first()
     if row is None:
         raise _gone()
     return row

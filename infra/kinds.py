@@ -176,10 +176,10 @@ class GpuRuns:
     def shown(self, job: Job) -> dict[str, Any]:
         """The members of `jobs.serving.body` that are this kind's own."""
         return {
-            "data": outputs.listed((job.result or {}).get("output")),
+            "data": outputs.listed(job, (job.result or {}).get("output")),
             "deployment": job.input.get("slug"),
             "providerJobId": job.notes.get("provider_job_id"),
-            "output": outputs.shown((job.result or {}).get("output")),
+            "output": outputs.shown(job, (job.result or {}).get("output")),
             "executionMs": job.execution_ms,
         }
 
@@ -219,8 +219,8 @@ class HostedRuns(GpuRuns):
     def shown(self, job: Job) -> dict[str, Any]:
         """The members of `jobs.serving.body` that are this kind's own."""
         return {
-            "data": outputs.listed((job.result or {}).get("outputs", [])),
-            "outputs": outputs.shown((job.result or {}).get("outputs", [])),
+            "data": outputs.listed(job, (job.result or {}).get("outputs", [])),
+            "outputs": outputs.shown(job, (job.result or {}).get("outputs", [])),
             "executionMs": job.execution_ms,
         }
 

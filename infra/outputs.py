@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from django.conf import settings
 
+from core import ids
+from core.errors import RequestTooLarge
 from jobs.models import Job
 from storage import objects
 from storage.models import Source, StoredObject
@@ -23,6 +26,8 @@ FILE: Final = "$object"
 LEAST_FILE_CHARACTERS: Final = 32 * 1024
 MOST_FETCHED_BYTES: Final = 512 * 1024 * 1024
 MOST_DEPTH: Final = 32
+#: What is nested deeper than this, in an input or an output, is refused.
+MOST_NESTING: Final = 100
 
 _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?(?:;[\w=.-]+)*;base64,")
 _BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
@@ -39,6 +44,7 @@ _MADE: Final = ("outputs", "images", "videos", "audio", "image", "video", "image
 
 def kept(job: Job, output: Any) -> Any:
     """An output as it goes into the job's row. Raises RequestTooLarge for a file above the limit, OSError."""
+    output = _plain(output)
     if len(loose_json.encode(output)) <= settings.GPU_INLINE_OUTPUT_BYTES:
         return output
     lighter = _without_files(job, output, 0)
@@ -48,20 +54,30 @@ def kept(job: Job, output: Any) -> Any:
     return {FILE: str(_store(job, encoded, "output.json", "application/json").pk), "bytes": len(encoded)}
 
 
-def shown(output: Any, depth: int = 0) -> Any:
-    """The same with an address in each file's place; None for a file that is gone."""
+def shown(job: Job, output: Any) -> Any:
+    """The same with an address in each file's place; None for a file that is gone.
+
+    Files of this very run alone: what a worker wrote itself in that form opens nobody's files.
+    """
+    return _shown(output, _addresses(job, output), 0)
+
+
+def listed(job: Job, output: Any) -> list[dict[str, str]]:
+    """The files of what `kept` or `files` gave, each with a fresh address, as polls and pages list results."""
+    addresses = _addresses(job, output)
+    return [{"url": url} for name in _objects(output) if (url := addresses.get(name)) is not None]
+
+
+def _shown(output: Any, addresses: Mapping[str, str], depth: int) -> Any:
     if isinstance(output, Mapping):
         if FILE in output:
-            return _address(str(output[FILE]))
-        return {name: shown(member, depth + 1) for name, member in output.items()} if depth < MOST_DEPTH else output
+            return addresses.get(str(output[FILE]))
+        return (
+            {name: _shown(one, addresses, depth + 1) for name, one in output.items()} if depth < MOST_DEPTH else output
+        )
     if isinstance(output, list) and depth < MOST_DEPTH:
-        return [shown(member, depth + 1) for member in output]
+        return [_shown(member, addresses, depth + 1) for member in output]
     return output
-
-
-def listed(output: Any) -> list[dict[str, str]]:
-    """The files of what `kept` or `files` gave, each with a fresh address, as polls and pages list results."""
-    return [{"url": url} for url in map(_address, _objects(output)) if url is not None]
 
 
 def _objects(output: Any, depth: int = 0) -> Iterator[str]:
@@ -70,6 +86,29 @@ def _objects(output: Any, depth: int = 0) -> Iterator[str]:
     elif depth < MOST_DEPTH and isinstance(output, Mapping | list):
         for member in output.values() if isinstance(output, Mapping) else output:
             yield from _objects(member, depth + 1)
+
+
+def _addresses(job: Job, output: Any) -> dict[str, str]:
+    """The run's files that are named in ``output`` and can be had, each with a fresh address."""
+    named = [identifier for text in _objects(output) if (identifier := ids.parse(text)) is not None]
+    rows = StoredObject.objects.filter(pk__in=named, job_id=job.pk, workspace_id=job.workspace_id) if named else ()
+    return {str(row.pk): objects.signed_url(row) for row in rows if objects.is_there(row)}
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    """``value`` as JSON proper: null for the numbers that Python writes and JSON does not have.
+
+    Raises RequestTooLarge for what is nested beyond any use.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if depth > MOST_NESTING:
+        raise RequestTooLarge("The output is nested too deeply.")
+    if isinstance(value, Mapping):
+        return {name: _plain(member, depth + 1) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_plain(member, depth + 1) for member in value]
+    return value
 
 
 def files(job: Job, output: Any) -> list[dict[str, str]]:
@@ -145,8 +184,3 @@ def _store(job: Job, data: bytes, filename: str, content_type: str) -> StoredObj
         user_id=job.user_id,
         job_id=job.pk,
     )
-
-
-def _address(object_id: str) -> str | None:
-    row = StoredObject.objects.filter(pk=object_id).first()
-    return objects.signed_url(row) if row is not None and objects.is_there(row) else None

@@ -9,12 +9,16 @@ from typing import Any, Final
 from django.conf import settings
 from django.utils.translation import gettext as _
 
+from core import ids
 from core.errors import InvalidRequest
+from core.storable import storable
 from infra import engine, rates
 from webhooks import rules as webhook_rules
 
 #: Words of addresses beside ``/v1/gpu/{slug}``.
 RESERVED: Final = frozenset({"run", "jobs", "new"})
+#: What is said to this gateway on any path, and goes no further.
+OWN_MEMBER: Final = "hypereal"
 NAME_LENGTH: Final = 80
 MOST_WORKERS: Final = 20
 MOST_IDLE_SECONDS: Final = 3_600
@@ -39,6 +43,8 @@ def slug(value: Any) -> str:
         raise InvalidRequest(
             _("slug takes 1 to 63 lower-case letters, digits and hyphens, and no hyphen at its ends."), param="slug"
         )
+    if ids.parse(value) is not None:  # it would stand for another deployment's id
+        raise InvalidRequest(_("slug must not have the form of an id."), param="slug")
     if value in RESERVED:
         raise InvalidRequest(_("“%(slug)s” is reserved. Take another slug.") % {"slug": value}, param="slug")
     return value
@@ -128,7 +134,7 @@ def env(value: Any) -> dict[str, str]:
     if len(value) > MOST_VARIABLES or sum(len(key) + len(text) for key, text in value.items()) > MOST_ENV_CHARACTERS:
         raise InvalidRequest(_("env is too large."), param="env")
     for key, text in value.items():
-        if not _VARIABLE.fullmatch(key) or _TAKEN_VARIABLES.fullmatch(key) or "\0" in text:
+        if not _VARIABLE.fullmatch(key) or _TAKEN_VARIABLES.fullmatch(key) or storable(text) != text:
             shown = key if _VARIABLE.fullmatch(key) else _("A name")
             message = _("%(name)s can't be an environment variable of a worker.") % {"name": shown}
             raise InvalidRequest(message, param="env")

@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 
 from catalog import endpoints
 from core.errors import Conflict, InvalidRequest, NotFound, Overloaded, RequestTooLarge
+from core.storable import storable
 from infra import deployments, engine, hosted, kinds, outputs, rates, rules
 from infra.models import Deployment
 from jobs import lifecycle, moves, serving, stepping, submitting
@@ -134,6 +135,11 @@ def cancel(workspace_id: UUID, job_id: str) -> dict[str, Any]:
     return answer(Job.objects.get(pk=job.pk))
 
 
+def exists(workspace_id: UUID, job_id: UUID) -> bool:
+    """Whether this workspace has that run."""
+    return Job.objects.filter(pk=job_id, workspace_id=workspace_id, kind__in=KINDS).exists()
+
+
 def found(workspace_id: UUID, job_id: str) -> Job:
     """A run of this workspace. Raises NotFound."""
     job = serving.found(workspace_id, job_id)
@@ -152,7 +158,7 @@ def answer(job: Job) -> dict[str, Any]:
             "id": str(job.pk),
             "status": job.state,
             "model": job.model,
-            "outputs": outputs.shown(result),
+            "outputs": outputs.shown(job, result),
             "costCredits": kinds.cost_shown(job),
             "durationMs": job.execution_ms,
             "sandbox": job.sandbox,
@@ -163,7 +169,7 @@ def answer(job: Job) -> dict[str, Any]:
         "job_id": str(job.pk),
         "status": job.state,
         "provider_job_id": job.notes.get("provider_job_id"),
-        "output": outputs.shown((job.result or {}).get("output")),
+        "output": outputs.shown(job, (job.result or {}).get("output")),
         "executionMs": job.execution_ms,
         "creditsCharged": kinds.cost_shown(job),
         **told,
@@ -192,16 +198,29 @@ def input_of(body: Mapping[str, Any]) -> dict[str, Any]:
     value = body.get("input")
     if not isinstance(value, dict):
         raise InvalidRequest(_("input must be an object."), param="input")
-    if any(isinstance(number, float) and not math.isfinite(number) for number in value.values()):
-        raise InvalidRequest(_("input holds a number that JSON does not have."), param="input")
+    _check_plain(value)
     if len(loose_json.encode(value)) > runpod.MOST_RUN_BYTES - 4096:
         raise RequestTooLarge(_("input takes at most 10 MB."), param="input")
     return value
 
 
+def _check_plain(value: dict[str, Any]) -> None:
+    """Refuse what neither our database nor a worker could take. Raises InvalidRequest."""
+    level: list[Any] = [value]
+    for _depth in range(outputs.MOST_NESTING):
+        if any(isinstance(each, float) and not math.isfinite(each) for each in level):
+            raise InvalidRequest(_("input holds a number that JSON does not have."), param="input")
+        members = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list)]
+        level = [member for each in members for member in each]
+        if not level:
+            return
+    raise InvalidRequest(_("input is nested too deeply."), param="input")
+
+
 def _refuse_unknown(body: Mapping[str, Any], known: frozenset[str]) -> None:
     for name in body:
-        if name not in known:
-            raise InvalidRequest(_("%(name)s is no member of a run.") % {"name": name[:64]}, param=name[:64])
+        if name not in known and name != rules.OWN_MEMBER:
+            shown = storable(name[:64])
+            raise InvalidRequest(_("%(name)s is no member of a run.") % {"name": shown}, param=shown)
     if not isinstance(body.get("sync", False), bool):
         raise InvalidRequest(_("sync must be true or false."), param="sync")

@@ -9,6 +9,7 @@ from typing import Any, Final
 from django.utils.translation import gettext as _
 
 from core import errors, money
+from core.storable import storable
 from events import audit
 from infra import deployments, rates, rules
 from infra.deployments import Terms
@@ -147,9 +148,10 @@ def _prices(row: Deployment) -> dict[str, Any]:
 
 def _refuse_unknown(body: Mapping[str, Any], known: set[str]) -> None:
     for name in body:
-        if name not in known:
-            message = _("%(name)s is no member of a deployment.") % {"name": name[:64]}
-            raise errors.InvalidRequest(message, param=name[:64])
+        if name not in known and name != rules.OWN_MEMBER:
+            shown = storable(name[:64])
+            message = _("%(name)s is no member of a deployment.") % {"name": shown}
+            raise errors.InvalidRequest(message, param=shown)
 
 
 def _moment(moment: datetime) -> str:

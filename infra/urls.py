@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from infra import views
+from infra import try_views, views
 
 app_name = "infra"
 
@@ -17,4 +17,5 @@ urlpatterns = [
     path("infra/deployments/<uuid:deployment_id>/edit", views.edit, name="edit"),
     path("infra/deployments/<uuid:deployment_id>/delete", views.delete, name="delete"),
     path("gpu-recommend", views.recommend, name="recommend"),
+    path("gpu-recommend/<str:slug>/try", try_views.try_model, name="try"),
 ]

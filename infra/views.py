@@ -147,7 +147,12 @@ def delete(request: MemberRequest, deployment_id: UUID) -> HttpResponse:
 @require_safe
 def recommend(request: HttpRequest) -> HttpResponse:
     """Hosted models with price, limits and an example; anybody may read it."""
-    context = {"models": hosted.models(), "site": settings.SITE_URL, "local": engine.chosen() == engine.LOCAL}
+    context = {
+        "models": hosted.models(),
+        "site": settings.SITE_URL,
+        "local": engine.chosen() == engine.LOCAL,
+        "may_try": bool(engine.chosen()) and _may_spend(request),
+    }
     return render(request, "infra/recommend.html", context)
 
 
@@ -286,6 +291,16 @@ def _spent(workspace_id: UUID, model: str = "") -> int:
     if model:
         rows = rows.filter(endpoint__in=(endpoints.GPU_RUN, warm.KIND), model=model)
     return int(rows.aggregate(total=Sum("charged_microcredits"))["total"] or 0)
+
+
+def _may_spend(request: HttpRequest) -> bool:
+    """Whether a model may be tried: by members who may make keys. Strangers are asked to sign in first."""
+    if not request.user.is_authenticated:
+        return True
+    try:
+        return Permission.KEYS_WRITE in access.current(request).permissions
+    except errors.PermissionDenied:
+        return False
 
 
 def _may_write(request: MemberRequest) -> bool:

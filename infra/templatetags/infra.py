@@ -18,6 +18,12 @@ def unit_price(model: ModelEntry) -> int:
     return rates.flat(model.price.rates) if model.price is not None else 0
 
 
+def example_input(model: ModelEntry) -> str:
+    """An input that works, as JSON for a form."""
+    rules = model.media.gpu
+    return json.dumps(dict(rules.example) if rules is not None else {}, indent=2, ensure_ascii=False)
+
+
 @register.filter
 def example_body(model: ModelEntry) -> str:
     """A body that works, as JSON."""

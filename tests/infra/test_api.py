@@ -106,6 +106,10 @@ def test_a_deployment_from_its_making_to_its_end(caller: Caller, engine: fake.Ru
         ({"env": "A=b"}, "env"),
         ({"colour": "red"}, "colour"),
         ({"name": ""}, "name"),
+        ({"slug": "01a20628-dd0e-7300-bc2e-e24ec345ff66"}, "slug"),
+        ({"slug": "01a20628dd0e7300bc2ee24ec345ff66"}, "slug"),
+        ({"env": {"A": "\ud800"}}, "env"),
+        ({"\ud800": 1}, "\ufffd"),
     ],
 )
 def test_what_is_wrong_is_named_and_makes_nothing(caller: Caller, members: dict[str, Any], param: str) -> None:
@@ -224,6 +228,23 @@ def test_the_retired_routes_name_the_new_one(caller: Caller) -> None:
         for method in ("GET", "POST"):
             gone = caller.send(method, path, {} if method == "POST" else None)
             assert gone.status == 410 and "/v1/gpu/run/{slug}" in gone.json["error"]["message"]
+
+
+def test_odd_requests_are_refused_in_words_and_reserve_nothing(caller: Caller) -> None:
+    deployed(caller)
+    run, deep = f"/v1/gpu/run/{NEW['slug']}", "[" * 400 + "]" * 400
+    for body in ('{"input": {"a": [{"b": NaN}]}}', '{"input": {"a": -1e999}}', f'{{"input": {{"a": {deep}}}}}'):
+        refused = caller.send("POST", run, body.encode())
+        assert (refused.status, refused.json["error"]["param"]) == (400, "input"), body[:40]
+    for method, path in (
+        ("POST", "/v1/gpu/run/a%00b"),
+        *((m, "/v1/deployments/a%00b") for m in ("GET", "PATCH", "DELETE")),
+    ):
+        refused = caller.send(method, path, {"input": {}} if method == "POST" else {} if method == "PATCH" else None)
+        assert (refused.status, refused.json["error"]["code"]) == (404, "deployment_not_found"), (method, path)
+    assert caller.books().held == 0
+    own = caller.send("POST", run, {"input": {}, "hypereal": {"cache": False}})
+    assert own.status == 202, "a member of ours passes on every path, and goes no further"
 
 
 # ── Hosted models ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -13,6 +13,8 @@ from events import audit
 from events.models import AuditEvent, Outbox
 from infra import deployments, reconciling
 from infra.models import Deployment
+from orgs import organizations
+from tests import factories
 from tests.fakes.runpod import RunPod
 from tests.infra.conftest import bring_up, deploy, look
 from tests.support.money import Payer
@@ -175,3 +177,15 @@ def test_who_lost_the_lease_writes_nothing(payer: Payer, runpod: RunPod) -> None
     row.lease = uuid4()
     assert not reconciling._write(row, 0, state=State.READY)
     assert Deployment.objects.get(pk=row.pk).state == State.CREATING
+
+
+def test_a_deleted_organization_leaves_nothing_at_the_engine(runpod: RunPod, engine_set_up: None) -> None:
+    workspace = factories.organization()
+    owner = factories.member(workspace, "owner")
+    payer = Payer(owner, workspace, factories.api_key(workspace, created_by=owner).key)
+    payer.give(10**9)
+    row = bring_up(deploy(payer))
+    actor = audit.Actor(owner.pk, owner.email)
+    organizations.delete(workspace, actor=actor, typed_name=workspace.name)
+    row = look(row)
+    assert (row.state, row.engine_cleared, runpod.endpoints) == (State.DELETED, True, {})

@@ -271,6 +271,28 @@ def test_large_outputs_become_files(payer: Payer, painter: Deployment, runpod: R
     assert output["images"][0]["data"].startswith("http") and str(job.result).count("AAAA") == 0
 
 
+def test_an_output_opens_no_file_but_its_own_and_no_number_breaks_it(
+    payer: Payer, painter: Deployment, runpod: RunPod, settings: Settings
+) -> None:
+    settings.GPU_INLINE_OUTPUT_BYTES = 50_000
+    mine = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(60_000)).decode()
+    other = run(payer)
+    step(other.pk)
+    runpod.finish(runpod.only_job(), output={"image": mine}, executionTime=1)
+    drive(other.pk)
+    secret = StoredObject.objects.get(job_id=other.pk)
+    runpod.jobs.clear()
+    job = run(payer)
+    step(job.pk)
+    forged = {"a": {"$object": str(secret.pk)}, "b": {"$object": "no id"}, "c": float("nan"), "d": [float("-inf"), 1]}
+    runpod.finish(runpod.only_job(), output={**forged, "image": mine}, executionTime=1)
+    job = drive(job.pk)
+    assert job.state == "succeeded"
+    output = runs.answer(job)["output"]
+    assert (output["a"], output["b"], output["c"], output["d"]) == (None, None, None, [None, 1])
+    assert output["image"].startswith("http") and str(secret.pk) not in str(output)
+
+
 def test_a_run_is_refused_where_it_can_not_be_paid_or_reached(payer: Payer, runpod: RunPod) -> None:
     bring_up(deploy(payer, slug="dear", max_seconds=86_400))
     with pytest.raises(errors.InsufficientCredits):

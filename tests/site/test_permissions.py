@@ -130,6 +130,7 @@ TOPUP_PAGE = "billing/topups/<uuid:topup_id>"
 SSO_WRITE = frozenset({OWNER, ADMIN})
 GPU_WRITE = frozenset({OWNER, ADMIN, DEVELOPER})
 DEPLOYMENT = "infra/deployments/<uuid:deployment_id>"
+TRY = "gpu-recommend/<str:slug>/try"
 
 
 def sso_page(rest: str, method: str = "GET", **more: Any) -> Door:
@@ -463,6 +464,9 @@ DOORS = [
     thing(
         f"{DEPLOYMENT}/delete", lambda t: f"/infra/deployments/{t.deployment}/delete", GPU_WRITE, "POST", opened=(302,)
     ),
+    # A hosted model that is not there; `tests.infra.test_trying` has one that is.
+    Door(TRY, "GET", KEYS_WRITE, lambda t: "/gpu-recommend/none/try", opened=(404,)),
+    Door(TRY, "POST", KEYS_WRITE, lambda t: "/gpu-recommend/none/try", opened=(404,)),
     *SSO_DOORS,
     *HOOK_DOORS,
     # One's own account: any signed-in person, about themselves
