@@ -11,10 +11,9 @@ import django
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hypereal_site.settings")
 django.setup(set_prefix=False)
 
-from django.core.handlers.asgi import ASGIHandler  # noqa: E402  (needs the settings)
-
-from gateway import runtime  # noqa: E402
+from gateway import runtime  # noqa: E402  (needs the settings)
 from gateway.handler import PREFIXES, GatewayHandler  # noqa: E402
+from hypereal_site.web import WebHandler  # noqa: E402
 
 Application = Callable[[Mapping[str, Any], Callable[..., Any], Callable[..., Any]], Awaitable[None]]
 Role = Literal["all", "web", "gateway"]
@@ -24,7 +23,7 @@ _BARE: Final = tuple(prefix.rstrip("/") for prefix in PREFIXES)
 
 def make(role: Role = "all") -> Application:
     """The application of a process of that role. A role that is not served answers nothing but 404."""
-    web: Any = ASGIHandler() if role != "gateway" else None
+    web: Any = WebHandler() if role != "gateway" else None
     gateway: Any = GatewayHandler() if role != "web" else None
 
     async def application(scope: Mapping[str, Any], receive: Callable[..., Any], send: Callable[..., Any]) -> None:

@@ -329,6 +329,11 @@ STORAGES = {
         },
     },
 }
+#: Files in forms: small ones in memory, others spooled on the storage's disk.
+FILE_UPLOAD_HANDLERS = [
+    "django.core.files.uploadhandler.MemoryFileUploadHandler",
+    "storage.uploading.SpoolUploadHandler",
+]
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 UNFOLD = {"SITE_TITLE": "Hypereal", "SITE_HEADER": "Hypereal", "SITE_URL": "/"}
 

@@ -24,7 +24,7 @@ class Spool:
         self.most_bytes = most_bytes
         self.size_bytes = 0
         self.head = b""
-        self.file: IO[bytes] = tempfile.TemporaryFile(dir=_folder())  # noqa: SIM115  (`close` closes it)
+        self.file: IO[bytes] = tempfile.TemporaryFile(dir=folder())  # noqa: SIM115  (`close` closes it)
         self._hash = hashlib.sha256()
 
     def write(self, piece: bytes) -> None:
@@ -77,7 +77,7 @@ def too_large(most_bytes: int) -> RequestTooLarge:
     )
 
 
-def _folder() -> str | None:
+def folder() -> str | None:
     """Where bytes wait: on the storage's own disk, since /tmp may be memory. None where that can't be."""
     folder = Path(settings.STORAGE_DIR)
     try:

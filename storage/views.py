@@ -11,6 +11,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.contrib import messages
+from django.core.files.uploadedfile import UploadedFile
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
@@ -26,6 +27,7 @@ from orgs.permissions import Permission
 from storage import downloads, links, objects, queries, shelf
 from storage.forms import UploadForm
 from storage.models import Kind, Source, StoredObject
+from storage.uploading import SpooledFile
 
 ROWS = 25
 
@@ -53,13 +55,7 @@ def upload(request: MemberRequest) -> HttpResponse:
         request.access.workspace.pk, Source.UPLOAD, user_id=request.user.pk, form_token=given["form_token"]
     )
     try:
-        row = objects.store_for(
-            owner,
-            given["file"].chunks(),
-            kind=given["kind"],
-            filename=given["file"].name,
-            content_type=given["file"].content_type or "",
-        )
+        row = _kept(owner, given["file"], given["kind"])
     except errors.Conflict:
         return _done(request, _("This file was already uploaded."), tone="warning")
     except errors.ProductError as error:
@@ -67,6 +63,14 @@ def upload(request: MemberRequest) -> HttpResponse:
         return _form(request, form, status=error.status)
     _record(request, "file.upload", row)
     return _done(request, _("“%(name)s” is stored.") % {"name": row.filename})
+
+
+def _kept(owner: shelf.Owner, file: UploadedFile[bytes], kind: str) -> StoredObject:
+    """The file in the storage: from where it was spooled as it came, or out of memory."""
+    named: dict[str, str] = {"kind": kind, "filename": file.name or "", "content_type": file.content_type or ""}
+    if isinstance(file, SpooledFile):
+        return shelf.keep(file.spool, owner, **named)
+    return objects.store_for(owner, file.chunks(), **named)
 
 
 @require_http_methods(["GET", "POST"])

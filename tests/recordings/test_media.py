@@ -19,7 +19,7 @@ pytestmark = replay.NEEDED
 PICTURES = ("images.generations", "images.edits")
 SPEECH = ("audio.speech", "tts")
 TRANSCRIPTS = ("audio.transcriptions", "asr")
-FIELDS = {"max_output_tokens": None, "default_max_output_tokens": None}
+FIELDS: dict[str, Any] = {"max_output_tokens": None, "default_max_output_tokens": None}
 DATA_URL = f"data:image/png;base64,{base64.b64encode(PICTURE).decode()}"
 RECORDING = f"data:audio/wav;base64,{base64.b64encode(sounds.wav(2)).decode()}"
 

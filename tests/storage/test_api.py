@@ -250,7 +250,10 @@ def test_parts_of_a_file(caller: Caller) -> None:
     etag = get("bytes=0-0").headers["etag"]
     assert get("bytes=0-0", **{"if-range": etag}).status == 206
     assert get("bytes=0-0", **{"if-range": '"older"'}).status == 200
-    assert get("", **{"if-none-match": etag}).status == 304
+    assert get("BYTES=0-0").status == 206
+    for known in (etag, f'"x", W/{etag}', "*"):
+        assert get("", **{"if-none-match": known}).status == 304
+    assert get("", **{"if-none-match": '"x"'}).status == 200
     head = plain.send(caller.port, "HEAD", path)
     assert (head.status, head.headers["content-length"], head.body) == (200, str(len(content)), b"")
 
@@ -272,3 +275,30 @@ def test_the_policy_of_a_file(caller: Caller) -> None:
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["cross-origin-resource-policy"] == "cross-origin"
         assert "set-cookie" not in headers
+
+
+@pytest.mark.parametrize(
+    ("path", "most"), [("/storage/upload", MOST_FILE_BYTES), ("/accounts/login/", 0), ("/nowhere", 0)]
+)
+def test_no_page_reads_more_than_it_may(site: Server, path: str, most: int) -> None:
+    """Anybody may send; who it is would be asked only behind the body."""
+    most += 8 * 1024 * 1024 if not most else 64 * 1024
+    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=30)
+    connection.putrequest("POST", path)
+    connection.putheader("content-length", str(most + 1))
+    connection.endheaders()  # not a byte of the body
+    answer = connection.getresponse()
+    assert (answer.status, b"request_too_large" in answer.read()) == (413, True)
+    connection.close()
+
+    with socket.create_connection(("127.0.0.1", site.port), timeout=30) as sock:
+        sock.sendall(f"POST {path} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n".encode())
+        piece = b"100000\r\n" + bytes(0x100000) + b"\r\n"
+        try:
+            for _ in range(most // 0x100000 + 8):
+                sock.sendall(piece)
+        except OSError:
+            pass  # the site answers and hangs up in the middle
+        else:
+            assert b" 413 " in sock.recv(100)
+    assert plain.send(site.port, "GET", "/healthz").status < 500

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -15,6 +18,7 @@ from orgs.access import SESSION_KEY
 from orgs.models import Membership
 from storage import links, objects, shelf
 from storage.models import StoredObject
+from storage.spool import Spool
 from tests import factories
 from tests.look.conftest import Visit, browser, person, server, site, visit  # noqa: F401  (fixtures)
 from tests.storage import files
@@ -53,6 +57,25 @@ def test_an_upload_is_kept_once_and_told_of(client: Client, member: Membership) 
     assert (row.content_type, row.user_id, row.key_id) == ("image/png", member.user_id, None)
     [event] = AuditEvent.objects.filter(action="file.upload", workspace_id=member.workspace_id)
     assert event.target_id == str(row.pk)
+
+
+def test_a_large_upload_is_copied_no_second_time(
+    client: Client, member: Membership, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    """It is spooled as it comes, and what was spooled is what is stored."""
+    monkeypatch.setattr(Spool, "fill", None)
+    content = files.PNG + os.urandom(3 * 1024 * 1024)
+    answer = client.post("/storage/upload", form(content, kind="image"))
+    assert answer.status_code == 302
+    row = StoredObject.objects.get(workspace_id=member.workspace_id)
+    assert (row.size_bytes, row.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+    assert (row.filename, row.content_type) == ("a.png", "image/png")
+    with objects.open_bytes(row) as file:
+        assert file.read() == content
+    settings.STORAGE_MOST_FILE_BYTES = len(content) - 1
+    refused = client.post("/storage/upload", form(content), headers={"HX-Request": "true"})
+    assert "larger than" in refused.content.decode()
+    assert StoredObject.objects.filter(workspace_id=member.workspace_id).count() == 1
 
 
 def test_what_is_wrong_is_said_beside_its_field(client: Client, member: Membership) -> None:

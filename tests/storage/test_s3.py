@@ -103,6 +103,8 @@ def test_an_address_leads_to_one_that_the_bucket_serves(
     assert answer.status_code == 302
     assert answer["Content-Security-Policy"].startswith("sandbox")
     assert int(parse_qs(urlsplit(answer["Location"]).query)["X-Amz-Expires"][0]) <= 900
+    head = Client().head(urlsplit(objects.signed_url(row)).path)
+    assert (head.status_code, head["Content-Length"], head["Content-Type"]) == (200, str(len(content)), media_type)
     longest = Client().get(urlsplit(objects.signed_url(row)).path)  # what S3 refuses above, ours is rounded up to
     assert int(parse_qs(urlsplit(longest["Location"]).query)["X-Amz-Expires"][0]) == 7 * 86_400
     with urllib.request.urlopen(answer["Location"], timeout=10) as got:
