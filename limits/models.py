@@ -54,11 +54,18 @@ class LimitNotice(models.Model):
     told_at = models.DateTimeField(default=clock.now, editable=False)
     #: The limit was changed since. People are told once a month, but a key that is to stop stops at the new one, too.
     outdated = models.BooleanField(default=False, db_default=False)
+    # What the mails say, until they are sent. Notices of before this was kept have been sent.
+    workspace = models.ForeignKey(Workspace, null=True, on_delete=models.CASCADE, related_name="+")
+    spent_microcredits = models.BigIntegerField(default=0, db_default=0)
+    limit_microcredits = models.BigIntegerField(default=0, db_default=0)
+    disabled = models.BooleanField(default=False, db_default=False)
+    mail_due = models.BooleanField(default=False, db_default=False)
 
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["scope", "scope_id", "month", "percent"], name="limits_notice_once")
         ]
+        indexes = [models.Index(fields=["id"], condition=Q(mail_due=True), name="limits_notice_due")]
 
     def __str__(self) -> str:
         return f"{self.percent} % of {self.scope} {self.scope_id} in {self.month:%Y-%m}"

@@ -1,8 +1,7 @@
 """Tells people how far limits are used and that a balance runs low, and disables keys that are to stop at theirs.
 
-A sweep, run every few seconds: calls are refused by the neck itself, whether or not this runs. A notice is written in
-the transaction that sends its mails, so that each is sent once a month; a mail server that is down leaves it to the
-next sweep.
+A sweep, run every few seconds: calls are refused by the neck itself, whether or not this runs. A notice is written with
+what it does to a key; its mails follow, in the transaction that marks it as sent, so that each is sent once a month.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
+from smtplib import SMTPRecipientsRefused
 from typing import Any
 from uuid import UUID
 
@@ -21,7 +21,7 @@ from django.urls import reverse
 from accounts import emails
 from accounts.models import User
 from billing.models import SpendMeter, Wallet
-from core import clock, errors, money
+from core import clock, money
 from events import outbox
 from keys import issuing
 from keys.models import ApiKey
@@ -81,83 +81,102 @@ class Due:
 
 def watch(now: datetime | None = None) -> int:
     """Look at this month's meters and at balances once; returns how many notices were sent."""
-    told = 0
     month = clock.month_of(now or clock.now())
     with connection.cursor() as cursor:
         cursor.execute(_DUE, {"month": month, "most": MOST})
         due = [Due(*row) for row in cursor.fetchall()]
     for each in due:
-        try:
-            told += _tell(each)
-        except OSError:
-            log.exception("a notice about a limit waits")
-    return told + _watch_balances()
+        _note(each)
+    return _send_notices() + _watch_balances()
 
 
 @transaction.atomic
-def _tell(due: Due) -> bool:
-    """Disable, write down and mail, all or nothing. False where somebody else just did, or the limit is another now."""
+def _note(due: Due) -> None:
+    """Disable and write down, once: not if somebody else just did, nor if the limit is another by now."""
     key = None
     if due.scope == Scope.KEY:
         key = ApiKey.objects.select_for_update(no_key=True).filter(pk=due.scope_id, deleted_at=None).first()
         if key is None or key.spending_limit_microcredits != due.limit:
-            return False
+            return
     notice, new = LimitNotice.objects.get_or_create(
         scope=due.scope, scope_id=due.scope_id, month=due.month, percent=due.percent
     )
-    if not new and not (due.reached and _renewed(notice)):
+    if not new and not (due.reached and notice.outdated):
+        return
+    disabled = key is not None and due.reached and issuing.disable_at_limit(key)
+    notice.outdated = False
+    if new or disabled:
+        notice.workspace_id, notice.disabled, notice.mail_due = due.workspace_id, disabled, True
+        notice.spent_microcredits, notice.limit_microcredits, notice.told_at = due.spent, due.limit, clock.now()
+        _tell_servers(due, key, disabled=disabled)
+    notice.save()
+
+
+def _send_notices() -> int:
+    """Mail what is due. A mail server that is down leaves it to the next sweep; keys stop without it."""
+    sent = 0
+    for notice_id in LimitNotice.objects.filter(mail_due=True).order_by("pk").values_list("pk", flat=True)[:MOST]:
+        try:
+            sent += _send_notice(notice_id)
+        except SMTPRecipientsRefused:  # other people's server may take theirs
+            log.exception("a notice about a limit waits")
+        except OSError:  # smtplib's errors are among them
+            log.exception("notices about limits wait")
+            break
+    return sent
+
+
+@transaction.atomic
+def _send_notice(notice_id: UUID) -> bool:
+    rows = LimitNotice.objects.select_for_update(skip_locked=True, of=("self",)).select_related("workspace")
+    notice = rows.filter(pk=notice_id, mail_due=True).first()
+    if notice is None:
         return False
-    disabled = key is not None and due.reached and _disable(key)
-    if not new and not disabled:
-        return False
-    workspace = Workspace.objects.get(pk=due.workspace_id)
-    member = _member(due)
+    of_key = notice.scope == Scope.KEY
+    key = ApiKey.objects.filter(pk=notice.scope_id).first() if of_key else None
+    member = None if of_key else _member(notice.scope, notice.scope_id)
+    workspace = notice.workspace
+    assert workspace is not None  # it is written with what is due
     context = {
         "workspace": workspace,
-        "scope": due.scope,
-        "whose": key.name if key is not None else member.email if member is not None else workspace.name,
-        "percent": due.percent,
-        "spent": money.credits(due.spent),
-        "limit": money.credits(due.limit),
-        "disabled": disabled,
-        "page_url": settings.SITE_URL + reverse("keys" if due.scope == Scope.KEY else "limits"),
+        "scope": notice.scope,
+        "whose": _name(workspace, key, member),
+        "percent": notice.percent,
+        "spent": money.credits(notice.spent_microcredits),
+        "limit": money.credits(notice.limit_microcredits),
+        "disabled": notice.disabled,
+        "page_url": settings.SITE_URL + reverse("keys" if of_key else "limits"),
     }
-    _tell_servers(due, context)
     concerned = key.created_by_id if key is not None else member.pk if member is not None else None
     _mail("limit_notice", context, _people(workspace, concerned))
+    notice.mail_due = False
+    notice.save(update_fields=["mail_due"])
     return True
 
 
-def _tell_servers(due: Due, context: dict[str, Any]) -> None:
+def _tell_servers(due: Due, key: ApiKey | None, *, disabled: bool) -> None:
+    workspace = Workspace.objects.get(pk=due.workspace_id)
     data = {
         "scope": due.scope,
         "id": due.scope_id,
-        "name": context["whose"],
+        "name": _name(workspace, key, _member(due.scope, due.scope_id)),
         "month": f"{due.month:%Y-%m}",
         "spentCredits": money.credits_json(due.spent),
         "limitCredits": money.credits_json(due.limit),
-        "keyDisabled": context["disabled"],
+        "keyDisabled": disabled,
     }
     outbox.tell(due.workspace_id, f"limit.reached_{due.percent}", data)
 
 
-def _renewed(notice: LimitNotice) -> bool:
-    """Whether the notice was about an older limit; once for each."""
-    older = LimitNotice.objects.filter(pk=notice.pk, outdated=True)
-    return bool(older.update(outdated=False, told_at=clock.now()))
+def _name(workspace: Workspace, key: ApiKey | None, member: User | None) -> str:
+    """Whose limit it is, in words for people."""
+    return key.name if key is not None else member.email if member is not None else workspace.name
 
 
-def _disable(key: ApiKey) -> bool:
-    try:
-        return issuing.disable_at_limit(key)
-    except errors.NotFound:  # deleted this very moment
-        return False
-
-
-def _member(due: Due) -> User | None:
-    if due.scope != Scope.MEMBER:
+def _member(scope: str, scope_id: UUID) -> User | None:
+    if scope != Scope.MEMBER:
         return None
-    membership = Membership.objects.select_related("user").filter(pk=due.scope_id).first()
+    membership = Membership.objects.select_related("user").filter(pk=scope_id).first()
     return membership.user if membership is not None else None
 
 
@@ -168,8 +187,8 @@ def _people(workspace: Workspace, concerned: UUID | None) -> list[User]:
 
 
 def _mail(name: str, context: dict[str, Any], people: Iterable[User]) -> None:
-    for person in people:
-        emails.message(name, context, to=person.email).send()
+    """To each of them; an address that is refused keeps nobody else's mail. Raises OSError."""
+    emails.deliver(emails.message(name, context, to=person.email) for person in people)
 
 
 def _watch_balances() -> int:

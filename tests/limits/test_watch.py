@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from smtplib import SMTPRecipientsRefused
 from typing import Any
 
 import pytest
 from django.core import mail
+from django.core.mail import EmailMessage
+from django.core.mail.backends.locmem import EmailBackend
 
 from core import clock
 from events import audit
@@ -131,13 +134,13 @@ def test_a_limit_that_moves_while_it_is_being_told_of(monkeypatch: pytest.Monkey
     payer = new_payer(10_000)
     issuing.change(payer.key, actor=audit.SYSTEM, spending_limit_microcredits=100, auto_disable=True)
     spend(payer, 100)
-    tell = watching._tell
+    note = watching._note
 
-    def raised_just_before(due: watching.Due) -> bool:
+    def raised_just_before(due: watching.Due) -> None:
         issuing.change(payer.key, actor=audit.SYSTEM, spending_limit_microcredits=1_000)
-        return tell(due)
+        note(due)
 
-    monkeypatch.setattr(watching, "_tell", raised_just_before)
+    monkeypatch.setattr(watching, "_note", raised_just_before)
     assert (watch(), mails()) == (0, [])
     payer.key.refresh_from_db()
     assert payer.key.enabled
@@ -185,13 +188,32 @@ def test_a_mail_server_that_is_down_leaves_it_to_the_next_look(monkeypatch: pyte
         raise ConnectionRefusedError
 
     monkeypatch.setattr("django.core.mail.backends.locmem.EmailBackend.send_messages", down)
-    assert watch() == 0
+    assert (watch(), watch()) == (0, 0)
     payer.key.refresh_from_db()
-    assert payer.key.enabled
-    assert LimitNotice.objects.count() == 0
+    assert not payer.key.enabled, "a key stops without any mail"
+    issuing.change(payer.key, actor=audit.SYSTEM, enabled=True)
     monkeypatch.undo()
-    assert watch() == 1
-    assert len(mails()) == 1
+    assert (watch(), len(mails())) == (1, 1)
+    assert (watch(), len(mails())) == (0, 0)
+    payer.key.refresh_from_db()
+    assert payer.key.enabled, "what a person did since is not undone"
+
+
+def test_an_address_that_is_refused_keeps_nobody_elses_mail(monkeypatch: pytest.MonkeyPatch) -> None:
+    payer = member()
+    bad, good = (factories.member(payer.workspace, Role.OWNER).email for _ in range(2))
+    limit_member(payer, 100)
+    spend(payer, 100)
+    honest = EmailBackend.send_messages
+
+    def picky(self: Any, messages: list[EmailMessage]) -> int:
+        if messages[0].to == [bad]:
+            raise SMTPRecipientsRefused({bad: (550, b"no such user")})
+        return honest(self, messages)
+
+    monkeypatch.setattr(EmailBackend, "send_messages", picky)
+    assert (watch(), watch()) == (1, 0)
+    assert sorted(to for _, [to] in mails()) == sorted([good, payer.user.email])
 
 
 def test_a_low_balance_is_told_once_until_it_is_up_again() -> None:
