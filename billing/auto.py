@@ -122,6 +122,13 @@ def remove_card(workspace: Workspace, *, actor: audit.Actor) -> None:
     customers.clear_card(customer)
 
 
+def stop(workspace: Workspace, *, actor: audit.Actor) -> None:
+    """Switch automatic top-ups off for good; one that is under way and was not charged yet is given up."""
+    running = AutoTopUp.objects.filter(pk=workspace.pk, enabled=True)
+    if running.update(enabled=False, paused_for="", mail_due="", updated_at=clock.now()):
+        _record("auto_topup.change", workspace.pk, actor, {"enabled": False})
+
+
 def spent_this_month_cents(wallet_id: UUID, now: datetime) -> int:
     """What automatic top-ups took or are taking in the calendar month (UTC), in cents."""
     start = now.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
@@ -156,8 +163,12 @@ def sweep(now: datetime | None = None, *, most: int = 20) -> int:
 
 
 def due(now: datetime) -> Sequence[UUID]:
-    """Wallets below their mark whose rule may charge now, as far as a look without locks can say."""
-    running = AutoTopUp.objects.filter(enabled=True, paused_for="").exclude(not_before__gt=now)
+    """Wallets below their mark whose rule may charge now, as far as a look without locks can say.
+
+    A suspended workspace can't call, so it needs no credits.
+    """
+    rules = AutoTopUp.objects.filter(enabled=True, paused_for="", wallet__workspace__active=True)
+    running = rules.exclude(not_before__gt=now)
     low = running.filter(wallet__balance_microcredits__lt=F("below_microcredits"))
     quiet = low.exclude(wallet__topups__source=TopUp.Source.AUTO, wallet__topups__state__in=OPEN)
     open_month = quiet.exclude(capped_month=clock.month_of(now))
@@ -167,8 +178,8 @@ def due(now: datetime) -> Sequence[UUID]:
 @transaction.atomic
 def begin(wallet_id: UUID, now: datetime) -> TopUp | None:
     """The row of a charge to be made, or None where the rule says no after all: asked again under its lock."""
-    rule = AutoTopUp.objects.select_for_update(of=("self",)).select_related("wallet").get(pk=wallet_id)
-    blocked = rule.not_before is not None and rule.not_before > now
+    rule = AutoTopUp.objects.select_for_update(of=("self",)).select_related("wallet__workspace").get(pk=wallet_id)
+    blocked = (rule.not_before is not None and rule.not_before > now) or not rule.wallet.workspace.active
     if not rule.enabled or rule.paused_for or blocked or rule.wallet.balance_microcredits >= rule.below_microcredits:
         return None
     if TopUp.objects.filter(wallet_id=wallet_id, source=TopUp.Source.AUTO, state__in=OPEN).exists():
@@ -279,7 +290,8 @@ def reconcile(topup: TopUp) -> TopUp:
 
 def _may_still_charge(topup: TopUp, customer: Customer) -> bool:
     """Whether the wish behind an uncharged row still stands; under its key it may be asked any number of times."""
-    rule = AutoTopUp.objects.filter(pk=topup.wallet_id, enabled=True, paused_for="").first()
+    rules = AutoTopUp.objects.filter(pk=topup.wallet_id, enabled=True, paused_for="", wallet__workspace__active=True)
+    rule = rules.first()
     young = clock.now() - topup.created_at < KEY_LIVES
     return rule is not None and young and customer.payment_method_id == topup.stripe_payment_method_id
 

@@ -1,4 +1,4 @@
-"""What happens to money when workspaces come."""
+"""What happens to money when workspaces come and go."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Any
 from django.db.models.signals import post_save
 from django.dispatch import receiver
 
-from billing import wallets
+from billing import auto, wallets
+from events import audit
 from orgs.models import Workspace
+from orgs.signals import organization_deleted
 
 
 @receiver(post_save, sender=Workspace, dispatch_uid="billing.wallet")
@@ -16,3 +18,9 @@ def give_wallet(sender: type[Workspace], instance: Workspace, created: bool, raw
     """Every new workspace gets an empty wallet. Fixtures (``raw``) bring their own."""
     if created and not raw:
         wallets.open_wallet(instance)
+
+
+@receiver(organization_deleted, dispatch_uid="billing.auto_topups")
+def stop_charging(workspace: Workspace, by: audit.Actor, **_: Any) -> None:
+    """Nobody sees what a deleted organization spends: its card is not charged any more."""
+    auto.stop(workspace, actor=by)

@@ -12,6 +12,9 @@ from django.db import IntegrityError, transaction
 from billing import auto, customers, emails, stripe_api, stripe_payments, topups
 from billing.models import AutoTopUp, Customer, TopUp
 from core import clock, errors
+from events.models import AuditEvent
+from orgs import organizations
+from tests import factories
 from tests.billing.support import CENT, actor_of, books, hear, proven, top_up, with_card
 from tests.fakes.stripe import FakeStripe
 from tests.support.money import Payer, new_payer
@@ -220,6 +223,26 @@ def test_removing_the_card_switches_it_off(payer: Payer, stripe: FakeStripe) -> 
 
 
 # ── When something breaks between two steps ──────────────────────────────────────────────────────────────────────────
+def test_a_deleted_organization_is_not_charged(stripe: FakeStripe, later: Any) -> None:
+    workspace = factories.organization()
+    owner = factories.member(workspace, "owner")
+    payer = Payer(owner, workspace, factories.api_key(workspace, created_by=owner).key)
+    with_card(payer, stripe)
+    rule(payer)
+    spend(payer, 900)
+    begun = auto.begin(workspace.pk, clock.now())
+    assert begun is not None
+    organizations.delete(workspace, actor=actor_of(payer), typed_name=workspace.name)
+    assert not AutoTopUp.objects.get().enabled
+    trail = AuditEvent.objects.filter(workspace_id=workspace.pk, action="auto_topup.change")
+    assert trail.latest("pk").details == {"enabled": False}
+    AutoTopUp.objects.update(enabled=True)  # as where a workspace is suspended
+    assert (auto.sweep(), auto.begin(workspace.pk, clock.now())) == (0, None)
+    later.shift(65)
+    topups.sweep()
+    assert (automatic(payer), charged(stripe), books(payer).balance) == ([State.FAILED], [], 100)
+
+
 def test_a_charge_whose_answer_got_lost_is_found_again(
     payer: Payer, stripe: FakeStripe, later: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
