@@ -136,7 +136,7 @@ def size_of(resolution: str, aspect_ratio: str) -> str:
 
 
 def _path(notes: Mapping[str, Any]) -> str:
-    return f"/videos/{quote(str(notes['id']), safe='')}"
+    return f"/videos/{quote(str(notes['id']), safe='', errors='replace')}"
 
 
 def _request(target: Target, method: str, path: str, body: bytes = b"", more: Headers = ()) -> UpstreamRequest:

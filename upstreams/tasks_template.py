@@ -46,7 +46,7 @@ def fill_path(template: str, values: Mapping[str, Any], *, raw: frozenset[str] =
         value = _value(match, values)
         if value is ABSENT:
             raise LookupError(match[1])
-        return str(value) if match[1] in raw else quote(str(value), safe="")
+        return str(value) if match[1] in raw else quote(str(value), safe="", errors="replace")
 
     return _NAME.sub(put, template)
 

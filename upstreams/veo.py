@@ -21,7 +21,7 @@ from upstreams.wire import Headers, Target, UpstreamRequest, split_base_url
 _COMMON: Final[Headers] = (("accept", "application/json"), ("accept-encoding", "identity"), ("user-agent", "hypereal"))
 _VERSION: Final = re.compile(r"/v\d+(?:alpha|beta)?\d*$")
 #: An operation's name as Google gives it; it becomes part of a path.
-_OPERATION: Final = re.compile(r"[\w./-]{1,300}")
+_OPERATION: Final = re.compile(r"[\w./-]{1,300}", re.ASCII)
 #: google.rpc.Code of an operation that failed for what was asked, not for the provider's sake.
 _CALLERS_FAULT: Final = frozenset({3, 9, 11})
 _NOT_FOUND: Final = 5
@@ -94,7 +94,7 @@ class Veo:
         if isinstance(error := operation.get("error"), Mapping):
             return _failure(target, error)
         response = _table(_table(operation.get("response")).get("generateVideoResponse"))
-        samples = response.get("generatedSamples") or response.get("generatedVideos") or []
+        samples = listed(response.get("generatedSamples")) or listed(response.get("generatedVideos"))
         addresses = [
             _table(_table(sample).get("video")).get("uri") for sample in samples if isinstance(sample, Mapping)
         ]
@@ -165,6 +165,11 @@ def answer_of(target: Target, status: int, headers: Mapping[str, str], body: byt
     if answer.get("error") and "done" not in answer and "status" not in answer:
         raise classify.refuse_inside(answer["error"], secret=target.secret)
     return answer
+
+
+def listed(value: object) -> list[Any]:
+    """``value`` if it is a list, else an empty one: an answer may hold anything."""
+    return value if isinstance(value, list) else []
 
 
 def _failure(target: Target, error: Mapping[str, Any]) -> Standing:

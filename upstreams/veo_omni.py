@@ -17,7 +17,7 @@ from upstreams.errors import BadAnswer, UpstreamError
 from upstreams.redact import clean
 from upstreams.tasks import MODERATED, Ask, Output, Standing, State
 from upstreams.tasks_template import bare, mime
-from upstreams.veo import Veo, answer_of, picture, request
+from upstreams.veo import Veo, answer_of, listed, picture, request
 from upstreams.wire import Target, UpstreamRequest
 
 _STATES: Final[Mapping[str, State]] = {
@@ -70,7 +70,7 @@ class Omni(Veo):
 
     def look(self, target: Target, notes: Mapping[str, Any]) -> UpstreamRequest:
         """The interaction by its id."""
-        return request(target, "GET", f"/interactions/{quote(str(notes['id']), safe='-._~')}")
+        return request(target, "GET", f"/interactions/{quote(str(notes['id']), safe='-._~', errors='replace')}")
 
     def standing(
         self, target: Target, notes: Mapping[str, Any], status: int, headers: Mapping[str, str], body: bytes
@@ -98,7 +98,7 @@ class Omni(Veo):
 
     def stop(self, target: Target, notes: Mapping[str, Any], state: str) -> UpstreamRequest | None:
         """Cancel it: that works only while it runs in the background."""
-        return request(target, "POST", f"/interactions/{quote(str(notes['id']), safe='-._~')}/cancel")
+        return request(target, "POST", f"/interactions/{quote(str(notes['id']), safe='-._~', errors='replace')}/cancel")
 
     def stopped(self, target: Target, status: int, body: bytes) -> bool:
         """Whether it says so itself."""
@@ -110,10 +110,10 @@ class Omni(Veo):
 
 def _clips(answer: Mapping[str, Any]) -> Iterator[Output]:
     """Every clip among the steps or outputs of an interaction."""
-    parts = list(answer.get("outputs") or [])
-    for step in answer.get("steps") or []:
+    parts = list(listed(answer.get("outputs")))
+    for step in listed(answer.get("steps")):
         if isinstance(step, Mapping) and step.get("type") == "model_output":
-            parts += step.get("content") or []
+            parts += listed(step.get("content"))
     for part in parts:
         if not isinstance(part, Mapping) or part.get("type") != "video":
             continue
