@@ -165,9 +165,14 @@ def test_the_page_in_a_browser(
     visitor.assert_sound()
 
     page.get_by_role("link", name="Upload file").first.click()
-    page.get_by_label("File", exact=True).set_input_files(
-        {"name": "new.png", "mimeType": "image/png", "buffer": files.PNG}
-    )
+    chosen, new = page.get_by_label("File", exact=True), {"name": "new.png", "mimeType": "image/png"}
+    most = page.evaluate("document.querySelector('form[data-upload]').dataset.mostBytes")
+    page.evaluate("document.querySelector('form[data-upload]').dataset.mostBytes = '10'")
+    chosen.set_input_files({**new, "buffer": files.PNG})
+    page.get_by_role("button", name="Upload", exact=True).click()  # nothing is sent
+    assert "One file may have 512.0" in chosen.evaluate("field => field.validationMessage").replace("\xa0", " ")
+    page.evaluate("most => document.querySelector('form[data-upload]').dataset.mostBytes = most", most)
+    chosen.set_input_files({**new, "buffer": files.PNG})
     visitor.assert_sound()
     page.get_by_role("button", name="Upload", exact=True).click()
     page.get_by_text("“new.png” is stored.").wait_for()
