@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -11,10 +12,10 @@ from catalog import endpoints, live
 from catalog.entries import ModelEntry
 from catalog.media import GpuRules
 from infra import engine
-from infra.engine import Engine, Spec
+from infra.engine import Engine, Made, Spec
 from infra.models import HostedEndpoint
 from jobs.kinds import Elsewhere, Step
-from upstreams.errors import AccountRefused
+from upstreams.errors import AccountRefused, UpstreamError
 
 MOST_WORKERS: Final = 3
 IDLE_SECONDS: Final = 30
@@ -48,11 +49,15 @@ def asked(slug: str, job_input: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def place(slug: str) -> tuple[Engine, str] | Step:
-    """The engine and the endpoint of a hosted model, which is made where it is not there. Raises UpstreamError."""
+    """The engine and the endpoint of a hosted model, made or changed to what the catalog says now.
+
+    Raises UpstreamError.
+    """
     name = engine.chosen()
-    at = engine.by_name(name)
+    at, spec = engine.by_name(name), _spec(slug, name)
     row, _made = HostedEndpoint.objects.get_or_create(slug=slug, engine=name)
-    return (at, row.endpoint_id) if row.endpoint_id else _make(row, at)
+    stands = row.endpoint_id and row.applied == _fingerprint(spec)
+    return (at, row.endpoint_id) if stands else _make(row, at, spec)
 
 
 def forget(slug: str) -> None:
@@ -60,18 +65,37 @@ def forget(slug: str) -> None:
     HostedEndpoint.objects.filter(slug=slug, engine=engine.chosen()).update(template_id="", endpoint_id="")
 
 
-def _make(row: HostedEndpoint, at: Engine) -> tuple[Engine, str] | Step:
+def _make(row: HostedEndpoint, at: Engine, spec: Spec) -> tuple[Engine, str] | Step:
     """One at a time: of two first calls, the other one comes back to what this one made."""
     with transaction.atomic():
         mine = HostedEndpoint.objects.select_for_update(skip_locked=True).filter(pk=row.pk).first()
         if mine is None:
             return Elsewhere(seconds=1.0, error="not_ready")
         if not mine.endpoint_id:
-            spec = _spec(mine.slug, mine.engine)
             mine.template_id = at.create_template(spec)
             mine.endpoint_id = at.create_endpoint(spec, mine.template_id)
-            mine.save()
+        elif mine.applied != _fingerprint(spec) and not _changed(mine, at, spec):
+            HostedEndpoint.objects.filter(pk=mine.pk).update(template_id="", endpoint_id="")
+            return Elsewhere(seconds=1.0, error="endpoint_lost")
+        mine.applied = _fingerprint(spec)
+        mine.save()
     return at, mine.endpoint_id
+
+
+def _changed(row: HostedEndpoint, at: Engine, spec: Spec) -> bool:
+    """Bring what stands to ``spec``; False where the engine has lost it."""
+    try:
+        at.update(spec, Made(row.template_id, row.endpoint_id))
+    except UpstreamError as error:
+        if error.status != 404:
+            raise
+        return False
+    return True
+
+
+def _fingerprint(spec: Spec) -> str:
+    """What tells one spec from another."""
+    return hashlib.sha256(repr(spec).encode()).hexdigest()
 
 
 def _spec(slug: str, name: str) -> Spec:

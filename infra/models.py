@@ -170,6 +170,9 @@ class HostedEndpoint(models.Model):
     template_id = models.CharField(max_length=64, blank=True)
     endpoint_id = models.CharField(max_length=64, blank=True)
 
+    #: A fingerprint of what the engine was told: the catalog may say something else by now.
+    applied = models.CharField(max_length=64, blank=True)
+
     class Meta:
         verbose_name = _("endpoint of a hosted model")
         verbose_name_plural = _("endpoints of hosted models")

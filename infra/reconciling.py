@@ -36,6 +36,8 @@ REFUSED_SECONDS: Final = 3_600.0
 GIVE_UP: Final = timedelta(minutes=15)
 #: Open runs of a deleted deployment are waited for so long before its endpoint is taken away.
 WAIT_FOR_RUNS: Final = timedelta(minutes=2)
+#: Values of the environment from this length on are kept out of messages; a shorter one is no secret.
+SECRET_CHARACTERS: Final = 4
 _MOST_BACKOFF_SECONDS: Final = 120.0
 _MOST_AT_ONCE: Final = 50
 
@@ -60,7 +62,10 @@ def sweep() -> int:
         cursor.execute(_DUE, {"most": _MOST_AT_ONCE})
         due = [row[0] for row in cursor.fetchall()]
     for deployment_id in due:
-        step(deployment_id)
+        try:
+            step(deployment_id)
+        except Exception:  # its lease ends by itself; the others are not to wait for it
+            log.exception("a deployment could not be looked at", extra={"deployment": str(deployment_id)})
     return len(due)
 
 
@@ -170,19 +175,31 @@ def _trouble(row: Deployment, error: UpstreamError) -> None:
     late = row.state in (State.CREATING, State.SCALING) and clock.now() - row.state_since > GIVE_UP
     if refused or late:
         wait = REFUSED_SECONDS if refused else _MOST_BACKOFF_SECONDS
-        _write(row, wait, state=State.FAILED, error_message=_told(error), failures=row.failures + 1)
+        _write(row, wait, state=State.FAILED, error_message=_told(row, error), failures=row.failures + 1)
         return
     log.warning("an engine can't be asked: %s", error.kind, extra={"deployment": str(row.pk)})
     wait = min(2.0 ** min(row.failures, 8), _MOST_BACKOFF_SECONDS)
-    _write(row, max(wait, error.retry_after or 0.0), failures=row.failures + 1, error_message=_told(error))
+    _write(row, max(wait, error.retry_after or 0.0), failures=row.failures + 1, error_message=_told(row, error))
 
 
-def _told(error: UpstreamError) -> str:
+def _told(row: Deployment, error: UpstreamError) -> str:
     if isinstance(error, AccountRefused):
         return "The GPU engine does not serve this installation at this moment."
     if isinstance(error, UpstreamRefusal):
-        return error.message[:500]
+        return _without_secrets(row, error.message)[:500]
     return "The GPU engine can't be reached at this moment."
+
+
+def _without_secrets(row: Deployment, message: str) -> str:
+    """An engine's words about what it was sent, which may hold the values of the environment."""
+    try:
+        values = sorted(row.env().values(), key=len, reverse=True)
+    except Unreadable:
+        return "The GPU engine refused this deployment."
+    for value in values:
+        if len(value) >= SECRET_CHARACTERS:
+            message = message.replace(value, "…")
+    return message
 
 
 def _write(row: Deployment, seconds: float, *, told: int | None = None, **columns: Any) -> bool:

@@ -62,7 +62,10 @@ def sweep() -> int:
     """Reserve ahead for every deployment that keeps workers, and look at its balance; how many there were."""
     found = list(_running().values_list("deployment_id", flat=True))
     for deployment_id in found:
-        _look(deployment_id)
+        try:
+            _look(deployment_id)
+        except Exception:  # one that breaks must not keep the others from being reserved
+            log.exception("warm workers could not be looked at", extra={"deployment": str(deployment_id)})
     return len(found)
 
 

@@ -17,6 +17,7 @@ from catalog import live
 from infra.models import Deployment
 from tests.fakes import runpod as fake
 from tests.infra.conftest import CREDIT, bring_up, deploy, publish_prices, run
+from tests.infra.test_api import hosted
 from tests.look.conftest import Visit, browser, server, site, visit  # noqa: F401  (fixtures)
 from tests.support.jobs import drive, step
 from tests.support.money import Payer, new_payer
@@ -74,6 +75,8 @@ def test_the_pages_are_sound(
     row = aside(lambda: bring_up(deploy(payer, min_workers=1)))
     aside(lambda: finished(payer, runpod))
     runpod.refused_images["acme/broken:1"] = "No such image."
+    hosted("sdxl", "second", 2 * CREDIT, example={"prompt": "a tabby cat astronaut"})
+    live.forget()
     broken = deploy(payer, slug="broken", docker_image="acme/broken:1")
     Deployment.objects.filter(pk=broken.pk).update(state="failed", error_message="No such image.")
     here = f"/infra/deployments/{row.pk}"
@@ -82,7 +85,7 @@ def test_the_pages_are_sound(
     for name, path in (
         ("overview", "/infra"), ("list", "/infra/deployments"), ("new", "/infra/deployments/new"), ("one", here),
         ("edit", f"{here}/edit"), ("delete", f"{here}/delete"), ("failed", f"/infra/deployments/{broken.pk}"),
-        ("recommend", "/gpu-recommend"),
+        ("recommend", "/gpu-recommend"), ("try", "/gpu-recommend/sdxl/try"),
     ):  # fmt: skip
         visitor.go(path)
         visitor.page.screenshot(path=tmp_path / f"{name}.png", full_page=True)

@@ -92,9 +92,9 @@ def test_an_engine_that_is_down_is_waited_for_then_given_up_and_healed(payer: Pa
 
 
 def test_what_the_engine_refuses_fails_with_its_words_until_it_is_changed(payer: Payer, runpod: RunPod) -> None:
-    runpod.refused_images["acme/painter:1"] = "No such image."
-    row = look(deploy(payer))
-    assert (row.state, row.error_message) == (State.FAILED, "No such image.")
+    runpod.refused_images["acme/painter:1"] = "No such image for blue horse staple."
+    row = look(deploy(payer, env={"PASSWORD": "blue horse staple", "SHORT": "No"}))
+    assert (row.state, row.error_message) == (State.FAILED, "No such image for ….")
     asked = len(runpod.asked)
     assert not reconciling.step(row.pk) and len(runpod.asked) == asked, "a refusal is not asked again and again"
     row = deployments.change(row, {"docker_image": "acme/painter:2"}, actor=audit.SYSTEM)

@@ -61,6 +61,33 @@ def test_one_form_is_one_job_and_its_page_shows_the_result(visitor: Client, paye
     assert "<img" in shown and payer.books().balance == 950 * CREDIT
 
 
+def test_the_endpoint_follows_the_catalog_and_comes_back_when_it_is_lost(
+    visitor: Client, payer: Payer, runpod: RunPod
+) -> None:
+    def asked() -> str:
+        job_id = send(visitor, token_of(visitor)).url.rpartition("/")[2]
+        for _ in range(3):
+            step(Job.objects.get(pk=job_id).pk)
+        (endpoint,) = runpod.endpoints.values()
+        return f"{runpod.templates[endpoint['templateId']]['imageName']} {endpoint['executionTimeoutMs']}"
+
+    assert asked() == "acme/sdxl:1 60000"
+    hosted("sdxl", "request", 50 * CREDIT, inline=True, image="acme/sdxl:2", max_seconds=30)
+    live.forget()
+    runpod.faults[("PATCH", "/v1/endpoints")] = 503
+    job_id = send(visitor, token_of(visitor)).url.rpartition("/")[2]
+    assert not step(Job.objects.get(pk=job_id).pk).begun, "it waits for the engine"
+    runpod.faults.clear()
+    assert asked() == "acme/sdxl:2 30000"
+    told = runpod.times("PATCH", "/v1/")
+    assert asked() == "acme/sdxl:2 30000" and runpod.times("PATCH", "/v1/") == told, "told once"
+    runpod.endpoints.clear()
+    hosted("sdxl", "request", 50 * CREDIT, inline=True, image="acme/sdxl:3")
+    live.forget()
+    assert asked() == "acme/sdxl:3 60000"
+    assert len(runpod.templates) == 1
+
+
 def test_what_is_no_object_is_refused_beside_its_field(visitor: Client) -> None:
     token = token_of(visitor)
     for value in ("", "{", "[]", '"text"', "1e999", '{"a": NaN}', '{"a": [{"b": -1e999}]}', "\x00"):
