@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
@@ -61,6 +62,25 @@ class KeyForm(forms.Form):
         if key is not None:
             kwargs["initial"] = form_of(key)
         super().__init__(*args, **kwargs)
+
+    @classmethod
+    def as_it_is_now(cls, key: ApiKey) -> KeyForm:
+        """The form for somebody whose own rests on an older state of the key: nothing of that is written."""
+        shown = {name: "" if value is None else value for name, value in form_of(key).items()}
+        form = cls(shown, key=key, auto_id="edit-key-%s")
+        form.add_error(
+            None, _("Somebody changed this key while you had it open. Here it is as it is now: change it again.")
+        )
+        return form
+
+    @property
+    def seen(self) -> str:
+        """Names the state of the key that the form was made of, to be sent along."""
+        return "" if self.key is None else hashlib.sha256(repr(form_of(self.key)).encode()).hexdigest()[:16]
+
+    def is_outdated(self) -> bool:
+        """Whether the key is not any more what the sent form had shown."""
+        return self.data.get("seen", self.seen) != self.seen
 
     def clean_name(self) -> str:
         return _checked(rules.name, self.cleaned_data["name"])

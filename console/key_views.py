@@ -75,6 +75,8 @@ def one_key(request: MemberRequest, key_id: UUID) -> HttpResponse:
     form = KeyForm(request.POST if request.method == "POST" else None, key=key, auto_id="edit-key-%s")
     if request.method == "GET":
         return _dialog(request, "edit", form=form, key=key)
+    if form.is_outdated():
+        return _dialog(request, "edit", form=KeyForm.as_it_is_now(key), key=key, status=409)
     if not form.is_valid():
         return _dialog(request, "edit", form=form, key=key, status=422)
     fields = form.fields_of_terms()

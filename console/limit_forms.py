@@ -48,6 +48,22 @@ class LimitsForm(forms.Form):
         initial |= {"workspace": _text(uses[workspace_id].limit), "low_balance": _text(low)}
         return cls(initial=initial, members=members, **kwargs)
 
+    @property
+    def was(self) -> list[tuple[str, str]]:
+        """What each field showed when the page was made, to be sent along."""
+        if not self.is_bound:
+            return [(f"was-{name}", str(self.initial.get(name, ""))) for name in self.fields]
+        return [(name, self.data[name]) for name in (f"was-{field}" for field in self.fields) if name in self.data]
+
+    def is_touched(self, name: str) -> bool:
+        """Whether the person changed this field. Somebody else may have changed the others since the page was made,
+        and a member who came since stands in no form of before.
+        """
+        if name not in self.data:
+            return False
+        was = self.data.get(f"was-{name}")
+        return was is None or was.strip() != self.data[name].strip()
+
     def clean(self) -> dict[str, Any]:
         """Amounts in microcredits."""
         cleaned: dict[str, Any] = {}

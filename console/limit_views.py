@@ -43,18 +43,20 @@ def show(request: MemberRequest) -> HttpResponse:
 
 @requires(Permission.BILLING_WRITE)
 def save(request: MemberRequest) -> HttpResponse:
-    """Set all of them at once, or none where one is not an amount. What stays as it was is not recorded."""
+    """Set all that were changed at once, or none where one is not an amount."""
     workspace, actor = request.access.workspace, audit.actor_of(request)
     form = LimitsForm(request.POST, members=_members(workspace), organization=_is_organization(workspace))
     if not form.is_valid():
         return _page(request, form, setting.uses(workspace), status=422)
     reauth.ask(request)
     with transaction.atomic():
-        if _is_organization(workspace):
+        if _is_organization(workspace) and form.is_touched("workspace"):
             setting.set_workspace(workspace, form.cleaned_data["workspace"], actor=actor)
         for name, row in form.members.items():
-            setting.set_member(row, form.cleaned_data[name], actor=actor)
-        setting.set_low_balance(workspace, form.cleaned_data["low_balance"], actor=actor)
+            if form.is_touched(name):
+                setting.set_member(row, form.cleaned_data[name], actor=actor)
+        if form.is_touched("low_balance"):
+            setting.set_low_balance(workspace, form.cleaned_data["low_balance"], actor=actor)
     messages.success(request, _("Saved."))
     return HttpResponseRedirect(reverse("limits"))
 

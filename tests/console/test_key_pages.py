@@ -18,6 +18,7 @@ from billing.models import SpendMeter
 from catalog import source
 from console import key_rows, snippets
 from core import clock
+from events import audit
 from events.models import AuditEvent
 from keys import issuing, lookup
 from keys.models import ApiKey
@@ -224,6 +225,28 @@ def test_editing(client: Client, issued: issuing.Issued) -> None:
     assert answer["Location"] == "/manage-api-keys"
     issued.key.refresh_from_db()
     assert (issued.key.name, issued.key.spending_limit_microcredits) == ("renamed", None)
+
+
+def test_who_edits_an_older_state_undoes_nothing(client: Client, issued: issuing.Issued) -> None:
+    url = f"/manage-api-keys/{issued.key.pk}"
+
+    def seen(page: str) -> str:
+        return page.split('name="seen" value="')[1].split('"')[0]
+
+    older = {"name": "renamed", "spending_limit": "100", "seen": seen(text_of(client.get(url)))}
+    issuing.change(issued.key, actor=audit.SYSTEM, spending_limit_microcredits=5_000_000)
+    for headers, status in (({}, 409), (HTMX, 200)):
+        answer = client.post(url, older, headers=headers)
+        assert answer.status_code == status
+        page = text_of(answer)
+        assert "Somebody changed this key" in page
+        assert 'value="5"' in page
+    issued.key.refresh_from_db()
+    assert (issued.key.name, issued.key.spending_limit_microcredits) != ("renamed", 100_000_000)
+    assert issued.key.spending_limit_microcredits == 5_000_000
+    assert client.post(url, {**older, "spending_limit": "5", "seen": seen(page)}).status_code == 302
+    issued.key.refresh_from_db()
+    assert issued.key.name == "renamed"
 
 
 def test_what_is_left_as_it_was_needs_not_be_valid_again(client: Client, issued: issuing.Issued) -> None:
