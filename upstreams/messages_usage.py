@@ -17,7 +17,7 @@ _COUNTED_ABOVE = frozenset({"message", "fallback_message"})
 NO_REGION = frozenset({"", "global", "not_available"})
 #: The name under which an answer that ran code in a container is priced: the provider reports no time of use.
 CODE_EXECUTION = "code_execution"
-_COUNTS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
+_COUNTS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 
 
 def merge(known: JsonObject, newer: JsonObject) -> JsonObject:
@@ -53,7 +53,7 @@ def read_usage(block: JsonObject, *, in_container: bool = False) -> Usage:
 
 
 def has_counts(block: Any) -> bool:
-    """Whether a usage block counts anything: one without a number above zero tells no more than none at all."""
+    """Whether a usage block counts a prompt, which none is without: else it is no better than an estimate."""
     return isinstance(block, dict) and (
         any(token_count(block.get(name)) for name in _COUNTS) or bool(block.get("iterations"))
     )

@@ -183,6 +183,14 @@ def test_what_no_client_could_read_reaches_none(broken: bytes) -> None:
     assert (sent, relay.error) == (before + readable, None)
 
 
+def test_a_stream_that_never_tells_of_its_prompt_is_estimated() -> None:
+    relay, _ = fed(opened(), words("sixteen letters!"), end({"output_tokens": 2}), STOP)
+    assert (relay.finished, relay.usage) == (True, None)
+    assert relay.billable_usage(7) == Usage(7, output_tokens=4, estimated=True)
+    late = fed(start(usage(0, 0)), words("x"), end({"input_tokens": 20, "output_tokens": 2}), STOP)[0]
+    assert late.billable_usage(7) == Usage(20, output_tokens=2, service_tier="standard")
+
+
 def test_an_end_of_nothing_is_no_answer() -> None:
     relay, sent = fed(STOP)
     assert (sent, relay.done, relay.finished) == (b"", True, False)
