@@ -254,6 +254,11 @@ ODD = 'It\'s "true", null $HOME `id` ${x} \\\\ %s\nand 5 é 🚢'
 RUN = {"curl": ("sh", "call.sh"), "python": (sys.executable, "call.py"), "node": ("node", "call.mjs")}
 
 
+def shown(page: Page, language: str) -> str:
+    """The code of that language, behind its tab or not."""
+    return page.locator(f"#playground-{language}").text_content() or ""
+
+
 def test_the_code_runs_as_it_stands_there(visit: Visit, payer: Payer, tmp_path: Path) -> None:  # noqa: F811
     """Copied into a file and run with a key: each makes the call that the page makes, and the wallet pays it."""
     [key] = ApiKey.objects.filter(workspace=payer.workspace)
@@ -272,14 +277,12 @@ def test_the_code_runs_as_it_stands_there(visit: Visit, payer: Payer, tmp_path: 
         for wire in wires or (kind,):
             if wires:
                 form.get_by_label("Wire format").select_option(wire)
-            written += [
-                (wire, language, page.locator(f"#playground-{language}").text_content()) for language in languages
-            ]
+            written += [(wire, language, shown(page, language)) for language in languages]
     form = panel(page, "Chat")
     for wire, model in (("messages", "claude-sonnet-4-6"), ("gemini", "gemini-3.5-fast")):
         form.get_by_label("Model").select_option(model)
         form.get_by_label("Wire format").select_option(wire)
-        written += [(wire, language, page.locator(f"#playground-{language}").text_content()) for language in languages]
+        written += [(wire, language, shown(page, language)) for language in languages]
     for wire, language, code in written:
         folder = tmp_path / f"{wire}-{language}"
         folder.mkdir()
