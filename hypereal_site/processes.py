@@ -72,8 +72,11 @@ def stop(running: Sequence[subprocess.Popen[bytes]], steps: StopSteps) -> None:
 
 def kill_group(process: subprocess.Popen[bytes]) -> None:
     """SIGKILL to the process and to whatever it left in its group. Its exit is collected."""
+    # spawn() made it the leader of its own group, whose number nobody else can get while a member lives. Where its exit
+    # was collected before and somebody has its number, no member lived, and the group is a stranger's.
+    if process.returncode is not None and psutil.pid_exists(process.pid):
+        return
     try:
-        # spawn() made it the leader of its own group, whose number nobody else can get while a member lives.
         os.killpg(process.pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):  # macOS answers EPERM for a group of zombies
         pass
