@@ -35,6 +35,7 @@ django.setup()
 from django.db import connection  # noqa: E402
 from django.test.utils import setup_databases, teardown_databases  # noqa: E402
 
+from tests.journeys.session import _installation  # noqa: E402, F401  (a fixture: one installation, whoever asks)
 from tests.support import databases  # noqa: E402
 from tests.support import figures as _figures  # noqa: E402
 from tests.support.gateway import _gateway_session, _tidied_gateway, gateway  # noqa: E402, F401  (one session for all)

@@ -18,15 +18,6 @@ pytestmark = pytest.mark.npm
 Ask = Callable[..., dict[str, Any]]
 
 
-@pytest.fixture(scope="session")
-def library() -> Path:
-    """The installed library."""
-    try:
-        return node_sdk.install()
-    except node_sdk.NoRegistry as error:
-        pytest.skip(f"NO NPM REGISTRY: {error}")
-
-
 @pytest.fixture
 def caller(gateway: Gateway) -> Caller:
     return gateway.caller()

@@ -13,10 +13,7 @@ from tests.fakes import upstream as chat
 from tests.gateway import messages as messages_calls
 from tests.gateway import test_gemini as gemini_calls
 from tests.journeys import node_sdk
-from tests.journeys.test_node_sdk import library
 from tests.support.gateway import CREDIT, Caller, Gateway, price_of
-
-__all__ = ["library"]
 
 pytestmark = pytest.mark.npm
 

@@ -23,7 +23,7 @@ from jobs.models import Job
 from keys import auth
 from keys.models import ApiKey
 from keys.secret import new_secret
-from tests.journeys.conftest import _installation, installation, site  # noqa: F401  (fixtures)
+from tests.journeys.conftest import installation, site  # noqa: F401  (fixtures)
 from tests.journeys.installation import Installation
 from tests.look.conftest import Visit, Visitor, browser, visit  # noqa: F401  (fixtures)
 from tests.support.gateway import wait_for
