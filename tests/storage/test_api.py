@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
+from django.conf import settings
+from django.test import Client
 
 from storage.models import StorageAccount, StoredObject
 from tests.storage import files
@@ -302,3 +304,27 @@ def test_no_page_reads_more_than_it_may(site: Server, path: str, most: int) -> N
         else:
             assert b" 413 " in sock.recv(100)
     assert plain.send(site.port, "GET", "/healthz").status < 500
+
+
+def test_a_large_file_comes_through_the_page(site: Server, caller: Caller) -> None:
+    """The web face reads it onto the storage's disk, and from there it is stored, on a process as it really runs."""
+    client = Client()
+    client.force_login(caller.user, backend="allauth.account.auth_backends.AuthenticationBackend")
+    token, content = "t" * 32, files.PNG + os.urandom(9 * 1024 * 1024)
+    body = form(
+        ("csrfmiddlewaretoken", token.encode()),
+        ("form_token", str(uuid4()).encode()),
+        ("kind", b""),
+        ("file", content, "big.png", "text/html"),
+    )
+    cookies = f"{settings.SESSION_COOKIE_NAME}={client.cookies[settings.SESSION_COOKIE_NAME].value}"
+    headers = {
+        "content-type": f"multipart/form-data; boundary={BOUNDARY}",
+        "cookie": f"{cookies}; {settings.CSRF_COOKIE_NAME}={token}",
+    }
+    reply = plain.send(site.port, "POST", "/storage/upload", body, headers)
+    assert (reply.status, reply.headers["location"]) == (302, "/storage")
+    row = StoredObject.objects.get(workspace_id=caller.workspace.pk)
+    assert (row.sha256, row.content_type) == (hashlib.sha256(content).hexdigest(), "image/png")
+    got = caller.send("GET", f"/v1/storage/{row.pk}").json
+    assert plain.send(caller.port, "GET", path_of(got["url"])).body == content

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from uuid import uuid4
 
 import pytest
+from django.core.exceptions import RequestAborted
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
+from playwright.sync_api import FilePayload
 
 from accounts.models import User
+from core.errors import RequestTooLarge
 from events.models import AuditEvent
+from hypereal_site import web
+from hypereal_site.web import WebHandler
 from orgs.access import SESSION_KEY
 from orgs.models import Membership
 from storage import links, objects, shelf
@@ -76,6 +82,31 @@ def test_a_large_upload_is_copied_no_second_time(
     refused = client.post("/storage/upload", form(content), headers={"HX-Request": "true"})
     assert "larger than" in refused.content.decode()
     assert StoredObject.objects.filter(workspace_id=member.workspace_id).count() == 1
+
+
+async def test_a_large_body_waits_on_the_storage_s_disk(settings: Any, tmp_path: Path) -> None:
+    """Whole, in whatever pieces it comes, and of one that breaks off or is too large nothing stays."""
+    settings.STORAGE_DIR = tmp_path
+    pieces = [os.urandom(700_000) for _ in range(6)]
+
+    async def body(*sent: bytes, ends: bool = True) -> IO[bytes]:
+        messages = [{"type": "http.request", "body": piece, "more_body": True} for piece in sent]
+        messages.append({"type": "http.request"} if ends else {"type": "http.disconnect"})
+
+        async def receive() -> dict[str, Any]:
+            return messages.pop(0)
+
+        return await WebHandler().read_body(web._bounded(receive, 4_200_000))
+
+    with await body(*pieces) as large:
+        assert large.read() == b"".join(pieces)
+        assert os.readlink(f"/proc/self/fd/{large.fileno()}").startswith(f"{settings.STORAGE_DIR}/")
+    with await body(b"small", b"") as small:
+        assert (small.read(), isinstance(small, io.BytesIO)) == (b"small", True)
+    for sent, ends, error in ((pieces, False, RequestAborted), ([*pieces, b"x"], True, RequestTooLarge)):
+        with pytest.raises(error):
+            await body(*sent, ends=ends)
+    assert os.listdir(settings.STORAGE_DIR) == []
 
 
 def test_what_is_wrong_is_said_beside_its_field(client: Client, member: Membership) -> None:
@@ -165,14 +196,15 @@ def test_the_page_in_a_browser(
     visitor.assert_sound()
 
     page.get_by_role("link", name="Upload file").first.click()
-    chosen, new = page.get_by_label("File", exact=True), {"name": "new.png", "mimeType": "image/png"}
+    chosen = page.get_by_label("File", exact=True)
+    new: FilePayload = {"name": "new.png", "mimeType": "image/png", "buffer": files.PNG}
     most = page.evaluate("document.querySelector('form[data-upload]').dataset.mostBytes")
     page.evaluate("document.querySelector('form[data-upload]').dataset.mostBytes = '10'")
-    chosen.set_input_files({**new, "buffer": files.PNG})
+    chosen.set_input_files(new)
     page.get_by_role("button", name="Upload", exact=True).click()  # nothing is sent
     assert "One file may have 512.0" in chosen.evaluate("field => field.validationMessage").replace("\xa0", " ")
     page.evaluate("most => document.querySelector('form[data-upload]').dataset.mostBytes = most", most)
-    chosen.set_input_files({**new, "buffer": files.PNG})
+    chosen.set_input_files(new)
     visitor.assert_sound()
     page.get_by_role("button", name="Upload", exact=True).click()
     page.get_by_text("“new.png” is stored.").wait_for()
