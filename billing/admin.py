@@ -20,6 +20,7 @@ from unfold.widgets import UnfoldAdminDecimalFieldWidget, UnfoldAdminTextInputWi
 from billing import mismatches, reversals, settling, topups
 from billing.models import AutoTopUp, Reversal, StripeEvent, StripeReport, TopUp
 from core import errors
+from core.templatetags.amounts import credits_text
 from events import audit
 from events.operator_pages import StaffAdmin, Table
 
@@ -82,7 +83,7 @@ class TopUpAdmin(StaffAdmin):
     ]
     list_select_related: ClassVar[Any] = ["wallet__workspace"]
     ordering: ClassVar[Any] = ["-id"]
-    hidden: ClassVar[frozenset[str]] = frozenset({"form_token"})
+    hidden: ClassVar[frozenset[str]] = frozenset({"form_token", "credits_microcredits"})
     show_full_result_count = False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[TopUp]:
@@ -90,7 +91,7 @@ class TopUpAdmin(StaffAdmin):
         return found
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        return ["acts", "went_back", *super().get_fields(request, obj)]
+        return ["acts", "went_back", "credits", *super().get_fields(request, obj)]
 
     def get_urls(self) -> list[URLPattern]:
         wrap = self.admin_site.admin_view
@@ -103,6 +104,10 @@ class TopUpAdmin(StaffAdmin):
     @admin.display(description=gettext_lazy("workspace"))
     def workspace(self, topup: TopUp) -> str:
         return str(topup.wallet.workspace)
+
+    @admin.display(description=gettext_lazy("credits"))
+    def credits(self, topup: TopUp) -> str:
+        return credits_text(topup.credits_microcredits)
 
     @admin.display(description=gettext_lazy("paid"))
     def paid(self, topup: TopUp) -> str:

@@ -93,6 +93,7 @@ class Client:
     client_secret: str
     redirect_uri: str
     algorithm: str = "RS256"
+    signed_out_uri: str = ""
 
 
 @dataclass
@@ -281,6 +282,8 @@ class LemonLdap:
                     "oidcRPMetaDataOptionsRedirectUris": client.redirect_uri,
                     "oidcRPMetaDataOptionsIDTokenSignAlg": client.algorithm,
                     "oidcRPMetaDataOptionsBypassConsent": 1,
+                    "oidcRPMetaDataOptionsPostLogoutRedirectUris": client.signed_out_uri,
+                    "oidcRPMetaDataOptionsLogoutBypassConfirm": 1,
                     "oidcRPMetaDataOptionsUserIDAttr": "uid",
                 }
                 for name, client in clients.items()

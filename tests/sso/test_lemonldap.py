@@ -66,7 +66,9 @@ def paste(connection: SsoConnection, document: str) -> SsoConnection:
 def oidc(organization: Workspace, idp: LemonLdap) -> SsoConnection:
     """The same over OpenID Connect."""
     made = connections.create(organization, "oidc", {}, by=audit.SYSTEM)
-    client = Client("hypereal", "a-secret-of-the-client", addresses.endpoint(made))
+    client = Client(
+        "hypereal", "a-secret-of-the-client", addresses.endpoint(made), signed_out_uri=addresses.signed_out(made)
+    )
     idp.register(clients={made.provider_id: client})
     given = {"issuer": idp.issuer, "client_id": client.client_id, "client_secret": client.client_secret}
     changed = connections.change(made, given, by=audit.SYSTEM)
@@ -203,6 +205,21 @@ def test_the_first_sign_in_over_openid_connect_makes_person_and_membership(
     assert refusals(connection) == []
     assert is_in(visitor, "dwho@badwolf.org")
     is_a_new_member("dwho@badwolf.org", badwolf, "Doctor Who")
+
+
+def test_signing_out_here_signs_out_there(badwolf: Workspace, lemonldap: LemonLdap, visit: Visit) -> None:  # noqa: F811
+    connection = connections.change(oidc(badwolf, lemonldap), {"provider_logout": True}, by=audit.SYSTEM)
+    visitor = patient(visit())
+    page = visitor.page
+    start(visitor, connection)
+    come_in(visitor, "dwho")
+    page.goto(f"{visitor.site}/accounts/logout/?next=/models")
+    page.get_by_role("main").get_by_role("button", name="Sign out").click()
+    page.wait_for_url(f"{visitor.site}/models")
+    assert not is_in(visitor, "dwho@badwolf.org")
+    start(visitor, connection)
+    page.wait_for_url(re.compile("^http://localhost:"))
+    expect(page.locator("input[name=password]")).to_be_visible()  # over there nobody is signed in any more
 
 
 def test_keys_of_openid_connect_roll_over(badwolf: Workspace, lemonldap: LemonLdap, visit: Visit) -> None:  # noqa: F811
