@@ -102,7 +102,7 @@ async def test_an_admission_whose_waiter_left_is_voided(committer: Committer) ->
     payer = await payer_with(10 * CREDIT)
     future = committer.submit(payer.admit(CREDIT))
     future.cancel()
-    for _ in range(100):
+    for _ in range(1_000):
         books = await sync_to_async(payer.books)()
         if books.holds == ["voided"]:
             break
