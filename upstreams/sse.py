@@ -129,14 +129,20 @@ def holds_objects(block: bytes) -> bool:
     comments, behind other line ends.
     """
     start = 5 if block.startswith(b"data:") else block.find(b"\ndata:") + 6 if block.startswith(b"event:") else 0
+    if not start:
+        return False
+    data = block[start:]
     try:
-        if block.find(b"\n\n") + 2 == len(block):
-            _object(block[start:])
-        else:
-            _objects(b"[" + _NEXT_OBJECT.sub(b",", block[start:]) + b"]")
+        if data.find(b"\n\n") + 2 == len(data):
+            _object(data)
+            return True
+        try:  # nearly always all of them begin alike
+            _objects(b"[%b]" % data.replace(b"\n\n" + block[:start], b","))
+        except msgspec.DecodeError:
+            _objects(b"[%b]" % _NEXT_OBJECT.sub(b",", data))
     except (msgspec.DecodeError, RecursionError):
         return False
-    return start > 0
+    return True
 
 
 def data_of(event: bytes) -> bytes | None:
