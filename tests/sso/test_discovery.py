@@ -45,7 +45,7 @@ def test_what_is_kept(provider: OidcProvider) -> None:
     assert made.discovery["client_authentication"] == "client_secret_basic"
     assert set(made.discovery) == {
         "token_endpoint", "jwks_uri", "userinfo_endpoint", "authorization_endpoint", "client_authentication",
-        "sends_issuer",
+        "end_session_endpoint", "sends_issuer",
     }  # fmt: skip
     assert made.algorithms == ["RS256"], "never HS256, though it is offered"
     (key,) = made.jwks["keys"]
