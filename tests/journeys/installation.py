@@ -10,7 +10,8 @@ import email.policy
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from email.message import EmailMessage
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -38,7 +39,6 @@ class Installation:
         self.env: dict[str, str] = {}
         self._redis = Redis(folder / "redis", durable=False)
         self._running: list[subprocess.Popen[bytes]] = []
-        self._works = False
 
     def start(self, port: int = 0) -> None:
         """Start everything, the web face on ``port`` (0: any), and wait until it answers.
@@ -82,12 +82,17 @@ class Installation:
             timeout=60,
         )
 
-    def start_workers(self) -> None:
-        """A worker of every queue and the time table, from now to the end. Once is enough."""
-        if not self._works:
-            self._works = True
-            self._run("worker", "manage.py", "rqworker", *QUEUES, "--with-scheduler")
-            self._run("cron", "manage.py", "run_cron")
+    @contextmanager
+    def workers(self) -> Iterator[None]:
+        """A worker of every queue and the time table, for the time of the block."""
+        started = len(self._running)
+        self._run("worker", "manage.py", "rqworker", *QUEUES, "--with-scheduler")
+        self._run("cron", "manage.py", "run_cron")
+        try:
+            yield
+        finally:
+            processes.stop(self._running[started:], [(15, 30.0)])  # type: ignore[list-item]
+            del self._running[started:]
 
     def mails_to(self, address: str) -> list[EmailMessage]:
         """The mails that were sent to ``address``, oldest first."""

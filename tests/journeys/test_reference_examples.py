@@ -6,6 +6,7 @@ references have tests of their own.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -66,9 +67,14 @@ class Reader:
         return told
 
 
+@pytest.fixture(scope="module")
+def _workers(_installation: Installation) -> Iterator[None]:
+    with _installation.workers():
+        yield
+
+
 @pytest.fixture
-def reader(installation: Installation) -> Reader:
-    installation.start_workers()
+def reader(installation: Installation, _workers: None) -> Reader:
     return Reader(installation)
 
 
