@@ -38,11 +38,16 @@ class ProductError(Exception):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
-        self.message = message
-        self.param = param
+        self.message = _told(message)
+        self.param = _told(param) if param is not None else None
         self.code = code or type(self).code
         self.extra: dict[str, Any] = dict(extra or {})
         self.headers: dict[str, str] = dict(headers or {})
+
+
+def _told(text: str) -> str:
+    """Names of a caller's own may hold half a character (``"\\ud800"`` in JSON), which no answer could carry back."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 class InvalidRequest(ProductError):

@@ -32,6 +32,28 @@ def test_every_form_of_an_address_answers_without_a_redirect(caller: Caller, pat
     UUID(reply.headers["x-request-id"])
 
 
+HALF_A_CHARACTER = (
+    rb'{"\ud800": 1}',
+    rb'{"model": "\ud800", "messages": [], "input": "\ud800", "prompt": "\ud800", "contents": []}',
+    rb'{"model": "m", "hypereal": {"\ud800": 1}, "service_tier": "\ud800", "intent": "\ud800"}',
+)
+BODY_PATHS = (
+    "chat/completions", "messages", "messages/count_tokens", "responses", "responses/input_tokens", "embeddings",
+    "gemini", "gemini/models/m:generateContent", "gemini/models/%ED%A0%80:countTokens", "quote", "images/generations",
+    "images/edits", "videos/generate", "audio/generations", "audio/speech", "audio/transcriptions", "deployments",
+    "gpu/run/none", "gpu/sdxl", "storage/upload",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", BODY_PATHS)
+def test_half_a_character_is_refused_in_words(gateway: Gateway, caller: Caller, path: str) -> None:
+    for body in HALF_A_CHARACTER:
+        reply = caller.send("POST", f"/v1/{path}", body, content_type="application/json")
+        assert 400 <= reply.status < 500, (body, reply.body)
+        assert reply.json
+    assert caller.books().holds == []
+
+
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/v1/chat/completions", "/v1/chat/completions/"])
 def test_posts_are_never_redirected(gateway: Gateway, caller: Caller, path: str) -> None:
     model = gateway.model(fake.answers())
