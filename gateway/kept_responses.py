@@ -1,8 +1,8 @@
 """Responses that their provider keeps: only the workspace they were made for goes on from one, reads it or deletes it.
 
 All workspaces share the operator's accounts, so a provider would tell anybody who knows an id. The log of calls has the
-id of each response that was to be kept, beside who made it; an id that is not there under the caller's workspace does
-not exist for the caller. Only calls that name a response ask the database.
+id of each response that was to be kept, beside who made it and for whom: another workspace's does not exist for the
+caller. One that nobody was given here is the provider's to know or not. Only calls that name one ask the database.
 """
 
 from __future__ import annotations
@@ -28,12 +28,14 @@ _NONE = "There is no response of that id."
 
 
 async def of_previous(request: GatewayRequest, response_id: str, chain: Sequence[TargetEntry]) -> list[TargetEntry]:
-    """The chain with who made the response in front, as nobody else knows it.
+    """The chain with who made the response in front, as nobody else knows it; as it is where that can't be told.
 
-    Raises InvalidRequest for a response that this workspace was never given.
+    Raises InvalidRequest for a response that another workspace was given.
     """
     made = await _made_by(request, response_id)
     if made is None:
+        return list(chain)
+    if made.workspace_id != request.key.workspace_id:
         raise InvalidRequest(
             f"Previous response with id '{response_id[:200]}' not found.",
             param="previous_response_id",
@@ -45,7 +47,7 @@ async def of_previous(request: GatewayRequest, response_id: str, chain: Sequence
 async def known(request: GatewayRequest, response_id: str) -> Made:
     """Who made the response. Raises NotFound where this workspace was never given one of that id."""
     made = await _made_by(request, response_id)
-    if made is None:
+    if made is None or made.workspace_id != request.key.workspace_id:
         raise NotFound(_NONE)
     request.key.check_model(made.model)
     return made

@@ -57,7 +57,7 @@ class RequestLog(models.Model):
             models.Index(fields=["workspace_id", "-id"], name="usage_log_workspace"),
             models.Index(fields=["workspace_id", "-charged_microcredits"], name="usage_log_dearest"),
             models.Index(
-                fields=["workspace_id", "response_id"],
+                fields=["response_id"],
                 name="usage_log_response",
                 condition=models.Q(response_id__isnull=False),
             ),

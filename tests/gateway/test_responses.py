@@ -41,13 +41,13 @@ def serve(gateway: Gateway, *behaviours: chat.Behaviour | chat.Route, **columns:
 def test_an_answer_goes_through_to_the_byte_and_is_billed(gateway: Gateway) -> None:
     route = gateway.upstream.serve(fake.answers(prompt=30, output=12))
     model, caller = serve(gateway, route), gateway.caller()
-    reply = ask(caller, model, store=True, include=["x"], hypereal={"cache": False})
+    reply = ask(caller, model, store=True, previous_response_id="resp_1", include=["x"], hypereal={"cache": False})
     assert (reply.status, reply.json) == (200, fake.response(prompt=30, output=12))
     assert reply.headers["x-hypereal-model"] == model
     [seen] = route.seen
     assert seen.path.endswith("/responses")
     assert seen.body == {
-        "model": f"up-{model}", "input": "Say hello", "store": True, "include": ["x"],
+        "model": f"up-{model}", "input": "Say hello", "store": True, "previous_response_id": "resp_1", "include": ["x"],
     }  # fmt: skip
     books = caller.settled_books()
     [row] = books.log

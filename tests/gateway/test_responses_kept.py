@@ -83,9 +83,15 @@ def test_what_is_not_kept_is_not_remembered(gateway: Gateway, route: Route, mode
     caller = gateway.caller()
     for stream in (False, True):
         assert ask(caller, model, store=False, stream=stream).status == 200
-    assert ask(caller, model, previous_response_id=fake.ID).status == 400
     assert caller.send("GET", PATH).status == 404
-    assert {row["response_id"] for row in caller.settled_books(rows=3).log} == {None}
+    assert {row["response_id"] for row in caller.settled_books(rows=2).log} == {None}
+
+
+def test_one_that_nobody_was_given_here_is_the_providers_to_know(gateway: Gateway, route: Route, model: str) -> None:
+    caller = gateway.caller()
+    assert ask(caller, model, previous_response_id="resp_of_nobody", store=False).status == 200
+    assert route.seen[-1].body["previous_response_id"] == "resp_of_nobody"
+    assert caller.send("GET", "/v1/responses/resp_of_nobody").status == 404
 
 
 def test_a_stream_that_broke_is_kept_all_the_same(gateway: Gateway) -> None:

@@ -55,10 +55,9 @@ def models(upstream: Any, _gateway_session: Gateway, django_db_blocker: pytest_d
 
 
 def ask(caller: Caller, exchange: Exchange, model: str, **fields: Any) -> Reply:
-    """As it was recorded, but for tiers that the price lists don't have and a response that another was given."""
+    """As it was recorded, but for tiers that the price lists don't have."""
     body = {**exchange.request, "model": model, **fields}
     body.pop("service_tier", None)
-    body.pop("previous_response_id", None)
     return caller.send("POST", f"/v1/{exchange.facts['endpoint']}", body, accept="application/json")
 
 
@@ -104,7 +103,6 @@ def fits(exchange: Exchange, reply: Reply) -> bool:
 def test_the_official_library_reads_all_of_it(gateway: Gateway, models: Models, exchange: Exchange) -> None:
     body = {**exchange.request, "model": models[exchange.id, "A"]}
     body.pop("service_tier", None)
-    body.pop("previous_response_id", None)
     got = sdks.read(gateway.caller(), f"/{exchange.facts['endpoint']}", body)
     assert got == (list(data_of(exchange.body)) if exchange.is_stream else [exchange.response["body"]])
 

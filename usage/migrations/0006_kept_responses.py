@@ -4,7 +4,7 @@ from django.db import migrations, models
 # it NULL. Few rows bear it, so the index is small, and a row without it costs the index nothing.
 COLUMN = """
 ALTER TABLE usage_requestlog ADD COLUMN response_id varchar(200);
-CREATE INDEX usage_log_response ON usage_requestlog (workspace_id, response_id) WHERE response_id IS NOT NULL;
+CREATE INDEX usage_log_response ON usage_requestlog (response_id) WHERE response_id IS NOT NULL;
 """
 
 
@@ -20,7 +20,7 @@ class Migration(migrations.Migration):
                 migrations.AddIndex(
                     "requestlog",
                     models.Index(
-                        fields=["workspace_id", "response_id"],
+                        fields=["response_id"],
                         name="usage_log_response",
                         condition=models.Q(response_id__isnull=False),
                     ),
