@@ -14,6 +14,9 @@ from psycopg import pq
 
 _DONE: Final = pq.ExecStatus.COMMAND_OK
 _FINE: Final = (_DONE, pq.ExecStatus.TUPLES_OK)
+#: How often a query that is waited for is looked after without a word from the event loop. Where the server resets the
+#: connection, libuv reports an error in place of "readable", and uvloop drops the reader without telling it.
+_LOOK_SECONDS: Final = 0.5
 
 
 class Line:
@@ -28,8 +31,10 @@ class Line:
         self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[pq.abc.PGresult] | None = None
         self._result: pq.abc.PGresult | None = None
+        self._unsent = False
         self.closed = False
         self._loop.add_reader(self._socket, self._on_readable)
+        self._looking = self._loop.call_later(_LOOK_SECONDS, self._look)
 
     @classmethod
     async def open(cls, dsn: str, *, options: str = "") -> Line:
@@ -77,6 +82,15 @@ class Line:
         if not self.closed:
             self._lose(psycopg.OperationalError("the connection to the database was closed"))
 
+    def _look(self) -> None:
+        """What the event loop should have called, in case it did not."""
+        if self._unsent:
+            self._on_writable()
+        if self._waiter is not None and not self.closed:
+            self._on_readable()
+        if not self.closed:
+            self._looking = self._loop.call_later(_LOOK_SECONDS, self._look)
+
     def _on_readable(self) -> None:
         pgconn = self._pgconn
         try:
@@ -102,18 +116,24 @@ class Line:
     def _flush(self) -> None:
         """Send what libpq still keeps; what the socket does not take now goes out when it does."""
         if self._pgconn.flush():
+            self._unsent = True
             self._loop.add_writer(self._socket, self._on_writable)
 
     def _on_writable(self) -> None:
         try:
             self._pgconn.consume_input()  # the server may not read on before it is read from
             if not self._pgconn.flush():
+                self._unsent = False
                 self._loop.remove_writer(self._socket)
         except psycopg.OperationalError as error:
             self._lose(error)
 
     def _lose(self, error: psycopg.OperationalError) -> None:
+        if self.closed:  # the socket's number may be another connection's by now
+            return
         self.closed = True
+        self._unsent = False
+        self._looking.cancel()
         self._loop.remove_reader(self._socket)
         self._loop.remove_writer(self._socket)
         self._pgconn.finish()
