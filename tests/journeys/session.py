@@ -7,11 +7,9 @@ from collections.abc import Iterator
 import pytest
 import pytest_django
 from django.core.management import call_command
-from django.db import connection
 
 from tests.journeys.installation import Installation
-from tests.support.databases import clone, drop, on_database
-from usage import verify
+from tests.support.databases import on_database, proven
 
 
 @pytest.fixture(scope="session")
@@ -20,20 +18,12 @@ def _installation(
     django_db_blocker: pytest_django.DjangoDbBlocker,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Installation]:
-    template = connection.settings_dict["NAME"]
-    name = f"{template}_journeys"
-    with django_db_blocker.unblock():
-        clone(template, name)
-        with on_database(name):
-            call_command("load_catalog", verbosity=0)
-    installation = Installation(name, tmp_path_factory.mktemp("installation"))
-    installation.start()
-    try:
-        yield installation
-    finally:
-        installation.stop()
+    with proven("journeys", django_db_blocker) as name:
         with django_db_blocker.unblock(), on_database(name):
-            report = verify.verify()
-        with django_db_blocker.unblock():
-            drop(name)
-    assert report.clean, f"the books of the journeys do not agree: {report.findings}"
+            call_command("load_catalog", verbosity=0)
+        installation = Installation(name, tmp_path_factory.mktemp("installation"))
+        installation.start()
+        try:
+            yield installation
+        finally:
+            installation.stop()

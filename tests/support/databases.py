@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest_django
 from django.db import connection
+
+from usage import verify
 
 
 @contextmanager
@@ -32,6 +35,22 @@ def drop(name: str) -> None:
     """End whoever is on it, and drop it."""
     with on_database("postgres"), connection.cursor() as cursor:
         cursor.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+@contextmanager
+def proven(suffix: str, blocker: pytest_django.DjangoDbBlocker) -> Iterator[str]:
+    """A clone for processes of a session, which have ended when the block does; then its books must agree."""
+    name = f"{connection.settings_dict['NAME']}_{suffix}"
+    with blocker.unblock():
+        clone(connection.settings_dict["NAME"], name)
+    try:
+        yield name
+    finally:
+        with blocker.unblock():
+            with on_database(name):
+                report = verify.verify()
+            drop(name)
+    assert report.clean, f"the books of {name} do not agree: {report.findings}"
 
 
 @contextmanager

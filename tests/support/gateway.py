@@ -22,7 +22,6 @@ from urllib.parse import urlsplit
 
 import pytest
 import pytest_django
-from django.db import connection
 
 from catalog import prices
 from catalog.models import Model, Provider, Target
@@ -36,9 +35,8 @@ from orgs.permissions import Role
 from tests import factories
 from tests.fakes import upstream as fake
 from tests.support import http
-from tests.support.databases import clone, drop, on_database
+from tests.support.databases import on_database, proven
 from tests.support.money import Books, Payer, new_payer
-from usage import verify
 
 T = TypeVar("T")
 
@@ -303,21 +301,12 @@ def _gateway_session(
     django_db_blocker: pytest_django.DjangoDbBlocker,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Gateway]:
-    template = connection.settings_dict["NAME"]
-    name = f"{template}_gateway"
-    with django_db_blocker.unblock():
-        clone(template, name)
-    with fake.running() as upstream:
+    with proven("gateway", django_db_blocker) as name, fake.running() as upstream:
         gateway = Gateway(name, upstream, tmp_path_factory.mktemp("gateway"))
         try:
             yield gateway
         finally:
             gateway.stop()
-            with django_db_blocker.unblock(), on_database(name):
-                report = verify.verify()
-            with django_db_blocker.unblock():
-                drop(name)
-    assert report.clean, f"the books of the gateway tests do not agree: {report.findings}"
 
 
 @pytest.fixture(scope="module")
