@@ -13,7 +13,7 @@ from django.urls import reverse
 from accounts import emails
 from accounts.models import User
 from billing import links
-from billing.models import AutoTopUp, TopUp
+from billing.models import AutoTopUp, Reversal, TopUp
 from core import money
 from orgs.models import Membership
 from orgs.permissions import Permission, allows
@@ -22,14 +22,18 @@ log = logging.getLogger(__name__)
 
 
 def send_receipt(topup: TopUp, *, to: str) -> None:
-    """Tell the person who topped up that the credits are there. Raises what the mail server raises."""
+    """Tell the person who topped up that the credits are there, or that the money went back at once, since their
+    organization is deleted. Raises what the mail server raises.
+    """
     context = {
         "topup": topup,
         "workspace": topup.wallet.workspace,
         "billing_url": settings.SITE_URL + reverse("billing:overview"),
         "receipt": links.receipt(topup),
     }
-    emails.message("topup_paid", context, to=to).send()
+    undone = Reversal.State.UNDONE
+    goes_back = topup.wallet.workspace.deleted_at is not None and topup.reversals.exclude(state=undone).exists()
+    emails.message("topup_sent_back" if goes_back else "topup_paid", context, to=to).send()
 
 
 def sweep_auto_topups(*, most: int = 100) -> int:

@@ -20,9 +20,10 @@ def give_wallet(sender: type[Workspace], instance: Workspace, created: bool, raw
         wallets.open_wallet(instance)
 
 
-@receiver(organization_deleted, dispatch_uid="billing.auto_topups")
+@receiver(organization_deleted, dispatch_uid="billing.topups")
 def stop_charging(workspace: Workspace, by: audit.Actor, **_: Any) -> None:
-    """Nobody sees what a deleted organization spends: its card is not charged any more."""
-    from billing import auto  # with Stripe's library, which a gateway never needs
+    """Nobody sees what a deleted organization spends: its card is not charged any more, its pay pages are closed."""
+    from billing import auto, topups  # with Stripe's library, which a gateway never needs
 
     auto.stop(workspace, actor=by)
+    topups.close(workspace)

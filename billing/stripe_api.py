@@ -195,6 +195,19 @@ def retrieve_session(session_id: str) -> Session:
     )
 
 
+def expire_session(session_id: str) -> None:
+    """Close an open pay page, so that nobody can pay there any more. One that has ended is left alone.
+
+    Raises StripeUnavailable.
+    """
+    try:
+        ask("close a pay page", lambda: client().v1.checkout.sessions.expire(session_id))
+    except StripeUnavailable:
+        raise
+    except StripeFailed:
+        pass  # paid or expired a moment ago; whoever asks reads which
+
+
 def find_session(payment_id: str) -> Session | None:
     """The session in which a payment was made, None for a payment without one."""
 

@@ -151,6 +151,16 @@ def _wanted(topup: TopUp, customer_id: str) -> stripe_api.Checkout:
     )
 
 
+def close(workspace: Workspace) -> None:
+    """Nobody shall pay for a deleted organization: the sweep closes its open pay pages at once, see `reconcile`."""
+    pages = TopUp.objects.filter(wallet_id=workspace.pk, state=State.PENDING, source=TopUp.Source.CHECKOUT)
+    pages.filter(stripe_session_id__isnull=False).update(run_after=clock.now(), attempts=0)
+
+
+def _is_deleted(topup: TopUp) -> bool:
+    return Workspace.objects.filter(pk=topup.wallet_id, deleted_at__isnull=False).exists()
+
+
 # ── Asking Stripe ────────────────────────────────────────────────────────────────────────────────────────────────────
 def reconcile(topup: TopUp) -> TopUp:
     """Read a top-up's session from Stripe and do what it says. Raises StripeFailed where that is not to be had now."""
@@ -163,6 +173,9 @@ def reconcile(topup: TopUp) -> TopUp:
         return fail(topup.pk, NOT_OPENED) if overdue else topup
     try:
         session = stripe_api.retrieve_session(topup.stripe_session_id)
+        if session.status == "open" and _is_deleted(topup):
+            stripe_api.expire_session(session.id)
+            session = stripe_api.retrieve_session(session.id)  # somebody may have paid a moment before
     except stripe_api.NotAtStripe:
         return fail(topup.pk, NOT_AT_STRIPE)
     faults.point("topup.read")
@@ -271,12 +284,31 @@ def heal(now: datetime | None = None, *, since: timedelta = timedelta(days=3)) -
 
 # ── Afterwards ────────────────────────────────────────────────────────────────────────────────────────────────────────
 def follow_up(topup_id: UUID) -> None:
-    """What a paid top-up leaves to do, once: keep the card where that was asked for, send the receipt."""
-    topup = TopUp.objects.get(pk=topup_id)
-    if topup.saves_card and topup.run_after is not None:
+    """What a paid top-up leaves to do, once: keep the card where that was asked for, send the receipt.
+
+    What was paid after its organization was deleted goes back to the payer. Raises StripeFailed.
+    """
+    topup = TopUp.objects.select_related("wallet__workspace").get(pk=topup_id)
+    if topup.run_after is not None and _came_too_late(topup):
+        _send_back(topup)
+    elif topup.saves_card and topup.run_after is not None:
         _keep_card(topup)
     faults.point("topup.card_kept")
     send_receipt(topup_id)
+
+
+def _came_too_late(topup: TopUp) -> bool:
+    deleted_at = topup.wallet.workspace.deleted_at
+    return deleted_at is not None and topup.completed_at is not None and topup.completed_at > deleted_at
+
+
+def _send_back(topup: TopUp) -> None:
+    """Refund all that was paid, once. Where Stripe refuses, the credits stay, and an operator sees both."""
+    from billing import reversals  # it looks after payments by what is here
+
+    if reversals.refundable_cents(topup) > 0:
+        reason = _("The organization was deleted before this payment came.")
+        reversals.refund(topup, None, reason, audit.SYSTEM, identifier=uuid5(topup.pk, "deleted"))
 
 
 def _keep_card(topup: TopUp) -> None:

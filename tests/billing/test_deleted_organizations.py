@@ -1,0 +1,120 @@
+"""Payments of an organization that is deleted: its open pay pages close, and what is paid all the same goes back."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core import mail
+
+from billing import reversals, stripe_api, topups
+from billing.models import Customer, Reversal, TopUp
+from core import clock
+from orgs import organizations
+from tests import factories
+from tests.billing.support import actor_of, books, nothing, paid, proven, start, top_up
+from tests.fakes.stripe import FakeStripe
+from tests.support.money import Payer
+
+pytestmark = pytest.mark.django_db
+
+State = TopUp.State
+
+
+@pytest.fixture
+def payer(db: None) -> Payer:
+    workspace = factories.organization()
+    owner = factories.member(workspace, "owner")
+    return Payer(owner, workspace, factories.api_key(workspace, created_by=owner).key)
+
+
+def delete(payer: Payer) -> None:
+    organizations.delete(payer.workspace, actor=actor_of(payer), typed_name=payer.workspace.name)
+
+
+def sweep(later: Any) -> None:
+    """Everything that happens by itself within the next minutes."""
+    later.shift(65)
+    topups.sweep()
+    reversals.sweep()
+
+
+def test_its_open_pay_pages_are_closed_and_nobody_elses(
+    payer: Payer, stripe: FakeStripe, later: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stranger = factories.organization()
+    owner = factories.member(stranger, "owner")
+    other = start(Payer(owner, stranger, factories.api_key(stranger, created_by=owner).key))
+    topup = start(payer)
+    delete(payer)
+
+    def silent(session_id: str) -> None:
+        raise stripe_api.StripeUnavailable
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stripe_api, "expire_session", silent)
+        assert topups.sweep() == 1  # at once, and only the one that was to be closed
+    assert stripe.session(topup)["status"] == "open"
+    sweep(later)
+    sweep(later)
+    assert (stripe.session(topup)["status"], stripe.session(other)["status"]) == ("expired", "open")
+    assert books(payer) == nothing((State.EXPIRED, 1_000))
+    assert TopUp.objects.get(pk=other.pk).state == State.PENDING
+
+
+def test_a_page_that_is_paid_while_it_is_to_be_closed_is_refunded_once(
+    payer: Payer, stripe: FakeStripe, later: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier = top_up(payer, stripe, 700)
+    later.shift(1)
+    topup = start(payer, saves_card=True)
+    delete(payer)
+    really = stripe_api.expire_session
+
+    def a_moment_late(session_id: str) -> None:
+        stripe.pay(topup)
+        really(session_id)
+
+    monkeypatch.setattr(stripe_api, "expire_session", a_moment_late)
+    topups.sweep()
+    assert books(payer) == paid(700, 1_000)  # it came: the books say so before it goes back
+    sweep(later)
+    sweep(later)
+    refund = Reversal.objects.get()
+    assert (refund.topup_id, refund.state, refund.amount_cents) == (topup.pk, Reversal.State.FINAL, 1_000)
+    assert "deleted" in refund.reason
+    assert [one["amount"] for one in stripe.refunds] == [1_000]
+    # What was paid before stays where it is, and no card is kept.
+    assert (books(payer).balance, earlier.reversals.count(), Customer.objects.get().payment_method_id) == (700, 0, "")
+    subjects = [one.subject for one in mail.outbox if "goes back" in one.subject]
+    assert len(subjects) == 1
+    assert TopUp.objects.filter(run_after__isnull=False).count() == 0
+    assert proven()
+
+
+def test_a_slow_payment_that_comes_later_is_refunded_although_stripe_is_silent_at_first(
+    payer: Payer, stripe: FakeStripe, later: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topup = start(payer)
+    stripe.pay(topup, "late_success")
+    topups.reconcile(topup)
+    delete(payer)
+    later.shift(10)
+    stripe.tick()
+    topups.reconcile(TopUp.objects.get(pk=topup.pk))
+
+    def silent(*_: Any, **__: Any) -> Any:
+        raise stripe_api.StripeUnavailable
+
+    with monkeypatch.context() as patched:
+        patched.setattr("billing.stripe_payments.create_refund", silent)
+        with pytest.raises(stripe_api.StripeUnavailable):
+            topups.follow_up(topup.pk)
+    assert (stripe.refunds, books(payer).balance) == ([], 0)  # nobody can spend what is on its way back
+    for _ in range(3):
+        sweep(later)
+    assert [one["amount"] for one in stripe.refunds] == [1_000]
+    assert Reversal.objects.get().state == Reversal.State.OPEN  # a bank takes its time
+    assert clock.now() - Reversal.objects.get().created_at < timedelta(hours=1)
+    assert proven()
