@@ -19,7 +19,7 @@ from billing import auto, customers, stripe_api, stripe_keys, stripe_payments
 from billing.forms import AutoTopUpForm
 from billing.models import AutoTopUp, Wallet
 from billing.views import SeeOther, may_leave_for
-from core import clock, errors, money
+from core import clock, errors, money, stale_forms
 from events import audit
 from orgs.access import MemberRequest, requires
 from orgs.permissions import Permission
@@ -40,7 +40,10 @@ def page(request: MemberRequest) -> HttpResponse:
 @reauth.required
 def change(request: MemberRequest) -> HttpResponse:
     """Keep a new rule."""
-    form = AutoTopUpForm(request.POST)
+    form = AutoTopUpForm.of(_rule(request), request.POST)
+    if form.is_outdated():
+        stale_forms.refuse(request)
+        return redirect("billing:auto")
     if not form.is_valid():
         return _page(request, form, status=422)
     try:

@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from billing import topups
 from billing.models import AutoTopUp
 from core import errors, money
+from core.stale_forms import StateForm
 
 #: The amounts to choose from, in cents.
 AMOUNTS_CENTS: Final = (500, 1_000, 2_500, 5_000, 10_000)
@@ -88,7 +89,7 @@ def _dollars(label: Any) -> forms.DecimalField:
     )
 
 
-class AutoTopUpForm(forms.Form):
+class AutoTopUpForm(StateForm):
     """Below so many credits charge so many dollars, so many dollars a month at most."""
 
     enabled = forms.BooleanField(label=_("Top up automatically"), required=False)
@@ -112,18 +113,17 @@ class AutoTopUpForm(forms.Form):
     }
 
     @classmethod
-    def of(cls, rule: AutoTopUp | None) -> AutoTopUpForm:
-        """The form as it stands; sensible figures where there is no rule yet."""
-        if rule is None:
-            return cls(initial={"below": 500, "amount": 20, "cap": 100})
-        return cls(
-            initial={
+    def of(cls, rule: AutoTopUp | None, data: Any = None) -> AutoTopUpForm:
+        """The form as it stands, or as it was sent; sensible figures where there is no rule yet."""
+        now: dict[str, Any] = {"enabled": False, "below": 500, "amount": Decimal(20), "cap": Decimal(100)}
+        if rule is not None:
+            now = {
                 "enabled": rule.enabled,
                 "below": rule.below_microcredits // money.MICROCREDITS_PER_CREDIT,
                 "amount": _plain(rule.amount_cents),
                 "cap": _plain(rule.monthly_cap_cents),
             }
-        )
+        return cls(data, now=now, initial=now)
 
     def rule(self) -> dict[str, Any]:
         """What `auto.configure` wants; only after ``is_valid``."""

@@ -10,6 +10,7 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
+from core.stale_forms import StateForm
 from orgs import invitations, organizations
 from orgs.models import Membership, Workspace
 from orgs.permissions import Role
@@ -41,7 +42,7 @@ class NewOrganizationForm(_NameForm):
         return cls(initial={"form_token": uuid.uuid4()})
 
 
-class OrganizationForm(_NameForm):
+class OrganizationForm(StateForm, _NameForm):
     """What may be changed about an organization."""
 
     require_second_factor = forms.BooleanField(
@@ -54,9 +55,10 @@ class OrganizationForm(_NameForm):
     )
 
     @classmethod
-    def of(cls, workspace: Workspace) -> OrganizationForm:
-        """The form as the organization is now."""
-        return cls(initial={"name": workspace.name, "require_second_factor": workspace.require_second_factor})
+    def of(cls, workspace: Workspace, data: Any = None) -> OrganizationForm:
+        """The form as the organization is now, or as it was sent."""
+        now = {"name": workspace.name, "require_second_factor": workspace.require_second_factor}
+        return cls(data, now=now, initial=now)
 
 
 class InviteForm(forms.Form):

@@ -30,7 +30,7 @@ from console.organization_forms import (
     RoleForm,
     TransferForm,
 )
-from core import errors
+from core import errors, stale_forms
 from events import audit
 from keys import leaving
 from orgs import access, invitations, members, organizations, permissions
@@ -72,10 +72,13 @@ def show(request: MemberRequest) -> HttpResponse:
 @of_organization
 def save(request: MemberRequest) -> HttpResponse:
     """Change it. What makes it less safe is asked of somebody who just proved to be themselves."""
-    form = OrganizationForm(request.POST)
+    workspace = request.access.workspace
+    form = OrganizationForm.of(workspace, request.POST)
+    if form.is_outdated():
+        stale_forms.refuse(request)
+        return HttpResponseRedirect(reverse("organization"))
     if not form.is_valid():
         return _general(request, form, status=422)
-    workspace = request.access.workspace
     if form.cleaned_data["require_second_factor"] != workspace.require_second_factor:
         reauth.ask(request)
     organizations.change(workspace, actor=audit.actor_of(request), **form.cleaned_data)

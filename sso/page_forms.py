@@ -9,13 +9,14 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from core.stale_forms import StateForm
 from sso.models import GIVEN_ROLES, OrgDomain, SsoConnection
 from sso.saml import xml
 
 _PLAIN = {"autocomplete": "off", "spellcheck": "false", "dir": "ltr"}
 
 
-class _ProviderForm(forms.Form):
+class _ProviderForm(StateForm):
     """The part that both kinds share. ``wanted`` is what `sso.connections.change` takes."""
 
     name = forms.CharField(
@@ -57,9 +58,9 @@ class OidcForm(_ProviderForm):
     )
 
     def __init__(self, *args: Any, connection: SsoConnection, **kwargs: Any) -> None:
-        kwargs["initial"] = {"name": connection.name, "issuer": connection.issuer, "client_id": connection.client_id}
-        kwargs["initial"] |= {"provider_logout": connection.provider_logout}
-        super().__init__(*args, **kwargs)
+        now: dict[str, Any] = {"name": connection.name, "issuer": connection.issuer, "client_id": connection.client_id}
+        now["provider_logout"] = connection.provider_logout
+        super().__init__(*args, now=now, initial=now, **kwargs)
         self.has_secret = bool(connection.client_secret_sealed)
         self.fields["client_secret"].required = not self.has_secret
         if self.has_secret:
@@ -89,12 +90,12 @@ class SamlForm(_ProviderForm):
     )
 
     def __init__(self, *args: Any, connection: SsoConnection, **kwargs: Any) -> None:
-        kwargs["initial"] = {
+        now = {
             "name": connection.name,
             "metadata_url": connection.idp_metadata_url,
             "idp_initiated": connection.idp_initiated,
         }
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, now=now, initial=now, **kwargs)
         self.has_metadata = bool(connection.idp_entity_id)
         if self.has_metadata:
             self.fields["metadata_xml"].help_text = _("What was read is shown above. Leave this empty to keep it.")
@@ -106,7 +107,7 @@ class SamlForm(_ProviderForm):
         return data
 
 
-class RolesForm(forms.Form):
+class RolesForm(StateForm):
     """What people become who come over a connection."""
 
     default_role = forms.ChoiceField(
@@ -135,16 +136,11 @@ class RolesForm(forms.Form):
     )
 
     @classmethod
-    def of(cls, connection: SsoConnection) -> RolesForm:
-        """The form as the connection is now."""
-        return cls(
-            initial={
-                "default_role": connection.default_role,
-                "role_claim": connection.role_claim,
-                "role_map": _written(connection.role_map),
-                "attribute_map": _written(connection.attribute_map),
-            }
-        )
+    def of(cls, connection: SsoConnection, data: Any = None) -> RolesForm:
+        """The form as the connection is now, or as it was sent."""
+        now = {name: getattr(connection, name) for name in cls.base_fields}
+        written = {name: _written(now[name]) for name in ("role_map", "attribute_map")}
+        return cls(data, now=now, initial=now | written)
 
     def clean_role_map(self) -> dict[str, str]:
         return _pairs(self.cleaned_data["role_map"])

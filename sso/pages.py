@@ -20,7 +20,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from accounts import reauth
-from core import errors
+from core import errors, stale_forms
 from events import audit
 from orgs import access
 from orgs.access import MemberRequest, View, requires
@@ -80,6 +80,8 @@ def connection(request: MemberRequest, provider_id: str) -> HttpResponse:
     if request.method == "GET":
         return _page(request, found, form=form_of(connection=found))
     form = form_of(request.POST, connection=found)
+    if form.is_outdated():
+        return _refused(request, found)
     if form.is_valid():
         try:
             changed = connections.change(found, form.wanted(), by=audit.actor_of(request))
@@ -96,7 +98,9 @@ def connection(request: MemberRequest, provider_id: str) -> HttpResponse:
 def roles(request: MemberRequest, provider_id: str) -> HttpResponse:
     """What people become who come over the connection."""
     found = connections.find(request.access.workspace, provider_id)
-    form = RolesForm(request.POST)
+    form = RolesForm.of(found, request.POST)
+    if form.is_outdated():
+        return _refused(request, found)
     if form.is_valid():
         try:
             connections.change(found, form.cleaned_data, by=audit.actor_of(request))
@@ -196,6 +200,11 @@ def _say_how_it_went(request: MemberRequest, before: SsoConnection, after: SsoCo
         messages.success(request, _("Connected: the identity provider answers, and the connection is on."))
     else:
         messages.success(request, _("Saved."))
+
+
+def _refused(request: MemberRequest, found: SsoConnection) -> HttpResponse:
+    stale_forms.refuse(request)
+    return _to(found)
 
 
 def _to(found: SsoConnection) -> HttpResponse:

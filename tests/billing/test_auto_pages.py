@@ -71,6 +71,21 @@ def test_it_works(browser: Client, payer: Payer, stripe: FakeStripe) -> None:
     assert AutoTopUp.objects.get().enabled is False
 
 
+def test_a_form_of_before_undoes_nothing(browser: Client, payer: Payer, stripe: FakeStripe) -> None:
+    with_card(payer, stripe)
+    seen = text(browser.get(PAGE)).split('name="seen" value="')[1].split('"')[0]
+    older = FORM | {"amount": "20", "seen": seen}
+    configure(payer)  # somebody else, meanwhile
+    for sent in (older, older | {"amount": "nonsense"}):
+        assert "Somebody changed this" in text(browser.post(CHANGE, sent, follow=True))
+        assert AutoTopUp.objects.get().amount_cents == 1_000
+    # A second click, and somebody who wants the same, are no quarrel.
+    assert "Somebody changed this" not in text(browser.post(CHANGE, FORM | {"seen": seen}, follow=True))
+    fresh = text(browser.get(PAGE)).split('name="seen" value="')[1].split('"')[0]
+    browser.post(CHANGE, older | {"seen": fresh})
+    assert AutoTopUp.objects.get().amount_cents == 2_000
+
+
 @pytest.mark.parametrize(
     ("wrong", "field"),
     [

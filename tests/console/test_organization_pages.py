@@ -418,6 +418,21 @@ def test_asking_for_it_asks_for_the_password(company: cast.Cast) -> None:
     assert changed.details == {"require_second_factor": {"from": False, "to": True}}
 
 
+def test_a_form_of_before_undoes_nothing(company: cast.Cast) -> None:
+    """Two people have the page open: one renames, the other asks for a second factor."""
+    browser = browser_of(company[OWNER])
+    browser.post("/workspace", {"workspace": str(company.organization.pk)})
+    before = Workspace.objects.get(pk=company.organization.pk).name
+    seen = browser.get(HOME).content.decode().split('name="seen" value="')[1].split('"')[0]
+    for _click in range(2):
+        page = browser.post(HOME, {"name": "Renamed", "seen": seen}, follow=True).content.decode()
+        assert "Somebody changed this" not in page
+    answer = browser.post(HOME, {"name": before, "require_second_factor": "on", "seen": seen}, follow=True)
+    assert "Somebody changed this" in answer.content.decode()
+    now = Workspace.objects.get(pk=company.organization.pk)
+    assert (now.name, now.require_second_factor) == ("Renamed", False)
+
+
 # ── Old sessions ─────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_an_old_session_makes_keys_after_a_password_only(company: cast.Cast) -> None:
     browser = browser_of(company[DEVELOPER])

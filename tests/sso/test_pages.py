@@ -172,6 +172,27 @@ def test_roles(admin: Client) -> None:
     assert found.role_map == {"a=b": "admin", "staff": "viewer"}
 
 
+def test_forms_of_before_undo_nothing(admin: Client, people: cast.Cast, provider: OidcProvider) -> None:
+    found = draft(admin)
+    admin.post(f"{HOME}/{found.provider_id}", complete(provider))
+    address = f"{HOME}/{found.provider_id}"
+    data, roles = (part.split('"')[0] for part in text(admin.get(address)).split('name="seen" value="')[1:])
+    changed = {"default_role": "viewer", "role_claim": "groups", "role_map": "ops = admin\r\n\r\ndevs = developer"}
+    other = people.client("owner")
+    for _click in range(2):  # a second one asks for what is there by now
+        page = text(other.post(f"{address}/roles", changed | {"seen": roles}, follow=True))
+        assert "Somebody changed this" not in page
+    other.post(address, complete(provider) | {"client_secret": "", "name": "Ours", "seen": data})
+    for path, sent in (
+        (f"{address}/roles", {"default_role": "developer", "seen": roles}),
+        (address, complete(provider) | {"name": "Mine", "seen": data}),
+    ):
+        assert "Somebody changed this" in text(admin.post(path, sent, follow=True))
+    found.refresh_from_db()
+    assert (found.name, found.default_role, found.role_claim) == ("Ours", "viewer", "groups")
+    assert found.role_map == {"ops": "admin", "devs": "developer"}
+
+
 # ── A test sign-in ───────────────────────────────────────────────────────────────────────────────────────────────────
 @pytest.fixture
 def tested(people: cast.Cast, provider: OidcProvider) -> Callable[[], Any]:

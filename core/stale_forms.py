@@ -1,0 +1,49 @@
+"""Forms that show a state to be changed, and write nothing of it where somebody else has changed it meanwhile."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.http import HttpRequest
+from django.utils.translation import gettext as _
+
+
+class StateForm(forms.Form):
+    """``now`` is the state as it stands: the values that ``cleaned_data`` would have for it.
+
+    A template sends ``seen`` along in a hidden field of that name. A form without one is taken as it is.
+    """
+
+    def __init__(self, *args: Any, now: Mapping[str, Any], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.now = dict(now)
+
+    @property
+    def seen(self) -> str:
+        """Names the state that the form was made of."""
+        told = repr(sorted((name, _plain(value)) for name, value in self.now.items()))
+        return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+    def is_outdated(self) -> bool:
+        """Whether the state is not any more what the sent form had shown. One that asks for what is there already (a
+        second click) is not.
+        """
+        if self.data.get("seen", self.seen) == self.seen:
+            return False
+        return not self.is_valid() or any(self.cleaned_data[name] != value for name, value in self.now.items())
+
+
+def refuse(request: HttpRequest) -> None:
+    """Say on the next page why nothing of a form was written."""
+    messages.warning(
+        request,
+        _("Somebody changed this while you had it open. Nothing was saved: here it is as it is now, change it again."),
+    )
+
+
+def _plain(value: Any) -> str:
+    return repr(sorted(value.items())) if isinstance(value, dict) else str(value)
