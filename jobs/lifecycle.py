@@ -8,10 +8,11 @@ happens once or not at all. The job's row is locked before the wallet's.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any, Final
 from uuid import UUID
 
@@ -121,13 +122,13 @@ def try_again(job: Job, seconds: float, attempt: Attempt | None) -> bool:
     return True
 
 
-def end(job: Job, how: End, attempt: Attempt | None = None) -> bool:
+def end(job: Job, how: End, attempt: Attempt | None = None, notes: Mapping[str, Any] = MappingProxyType({})) -> bool:
     """End a job that this worker has the lease of. False: the lease is lost, so nothing of it counts."""
     with transaction.atomic():
         row = _still_ours(job, how.state)
         if row is None:
             return False
-        _carry_over(row, job, attempt, {})
+        _carry_over(row, job, attempt, notes)
         _end(row, how)
     faults.point("job.ended")
     return True

@@ -6,6 +6,7 @@ import logging
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
@@ -34,6 +35,8 @@ MOST_MISTAKES: Final = 6
 #: Errors in a row after which a provider is no longer asked to stop.
 MOST_STOPS: Final = 8
 MOST_RETRY_SECONDS: Final = 60.0
+#: So long after its deadline a provider is still asked what became of a job; a look that never comes back ends with it.
+LAST_LOOKS: Final = timedelta(days=1)
 #: What an attempt is called whose kind does not say why it goes on to the next provider.
 _ELSEWHERE: Final = "unusable"
 _NO_PROVIDER: Final = gettext_noop("No provider could take this job on.")
@@ -79,7 +82,7 @@ def _make(job: Job) -> None:
     elif job.cancel_asked_at is not None:
         _cancel(job, kind)
     elif job.past_deadline:
-        lifecycle.end(job, EXPIRED)
+        _expire(job, kind)
     elif job.begun:
         _poll(job, kind)
     else:
@@ -127,6 +130,22 @@ def _poll(job: Job, kind: Kind) -> None:
         lifecycle.go_elsewhere(job, outcome, None)
     else:
         lifecycle.end(job, _end_of(outcome))
+
+
+def _expire(job: Job, kind: Kind) -> None:
+    """The time is up: ask once more, for what the provider has made by now is delivered and paid all the same."""
+    end, notes = EXPIRED, {}
+    if job.begun and clock.now() - job.deadline_at < LAST_LOOKS:
+        try:
+            outcome = _asked(kind.poll, job)
+        except _Again as error:
+            log.warning("a job's last look failed", extra={"job": str(job.pk), "error": error.word})
+        else:
+            if isinstance(outcome, Waiting):
+                notes = dict(outcome.notes)  # how it stood, for whoever tells it to stop
+            elif not isinstance(outcome, Elsewhere):
+                end = _end_of(outcome)
+    lifecycle.end(job, end, notes=notes)
 
 
 def _cancel(job: Job, kind: Kind) -> None:

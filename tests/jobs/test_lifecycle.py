@@ -205,8 +205,31 @@ def test_what_is_not_ready_in_time_is_paid_back_and_its_provider_stopped(payer: 
     assert (job.state, job.error_type, job.error_code, job.stop_due) == ("expired", "timeout_error", "expired", True)
     assert (payer.books().balance, payer.books().held) == (BALANCE, 0)
     job = drive(job.pk)
-    assert (kind.asked, job.stop_due) == (["start", "stop"], False)
+    assert (kind.asked, job.stop_due) == (["start", "poll", "stop"], False)
     assert (row_of(job).status, events_of(payer)) == (504, ["job.expired"])
+
+
+def test_what_was_ready_just_in_time_is_delivered_and_paid(payer: Payer, kind: Scripted) -> None:
+    """The provider has finished, or given up, since it was looked at last: it is asked once more before the end."""
+    failed = Failed(error_type="upstream_error", message="It broke.")
+    kind.polls += [DONE, failed, ServerFailed("down", status=503), Elsewhere(seconds=0)]
+    ends = []
+    for _ in range(4):
+        job = step(submit(payer).pk)
+        time_is_up(job)
+        ends.append(step(job.pk))
+    assert [job.state for job in ends] == ["succeeded", "failed", "expired", "expired"]
+    assert [job.stop_due for job in ends] == [False, False, True, True]
+    assert ends[0].cost_microcredits == DONE.charge_microcredits
+    assert payer.books().held == 0
+    assert payer.books().balance == BALANCE - DONE.charge_microcredits
+
+
+def test_a_last_look_that_never_comes_back_ends_too(payer: Payer, kind: Scripted) -> None:
+    kind.polls.append(DONE)
+    job = step(submit(payer).pk)
+    Job.objects.filter(pk=job.pk).update(deadline_at=Now() - stepping.LAST_LOOKS - timedelta(seconds=1))
+    assert (step(job.pk).state, kind.asked) == ("expired", ["start"])
 
 
 def test_nobody_is_asked_to_stop_what_was_never_begun(payer: Payer, kind: Scripted) -> None:

@@ -132,7 +132,6 @@ def test_a_job_whose_time_is_up_is_refunded_and_its_provider_told(gateway: Gatew
     caller = gateway.caller()
     job = submitted(caller, serve(gateway, api))
     step(job)
-    step(job)
     Job.objects.filter(pk=job).update(deadline_at=F("created_at") - timedelta(seconds=1))
     row = drive(job)
     assert (row.state, polled(caller, job)["error"]["type"]) == ("expired", "timeout_error")
