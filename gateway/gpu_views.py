@@ -8,12 +8,9 @@ from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
-from django.conf import settings
-
 from catalog import endpoints
 from core import errors
-from events import audit
-from gateway import engine, job_views
+from gateway import actors, engine, job_views
 from gateway.endpoints import endpoint
 from gateway.request import Answer, GatewayRequest
 from idempotency import by_key, replay
@@ -31,7 +28,7 @@ async def deployments(request: GatewayRequest) -> Answer:
     """``GET /deployments``: those of the workspace; ``POST`` makes one."""
     await engine.count(request)
     if request.method == "POST":
-        return await _once(request, 201, partial(serving.create, request.key, _object(request), _actor(request)))
+        return await _once(request, 201, partial(serving.create, request.key, _object(request), actors.of(request)))
     return Answer.of(await request.runtime.work(partial(serving.listed, request.key)))
 
 
@@ -40,10 +37,10 @@ async def deployment(request: GatewayRequest, name: str) -> Answer:
     """``GET``, ``PATCH``, ``DELETE /deployments/{slug or id}``"""
     await engine.count(request)
     if request.method == "PATCH":
-        work = partial(serving.change, request.key, name, _object(request), _actor(request))
+        work = partial(serving.change, request.key, name, _object(request), actors.of(request))
         return await _once(request, 200, work)
     if request.method == "DELETE":
-        return await _once(request, 200, partial(serving.delete, request.key, name, _actor(request)))
+        return await _once(request, 200, partial(serving.delete, request.key, name, actors.of(request)))
     return Answer.of(await request.runtime.work(partial(serving.one, request.key, name)))
 
 
@@ -66,17 +63,6 @@ def _object(request: GatewayRequest) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise errors.InvalidRequest("The body must be a JSON object.", code="invalid_json")
     return value
-
-
-def _actor(request: GatewayRequest) -> audit.Actor:
-    """The maker of the key, acting through it."""
-    address = request.address(settings.TRUSTED_PROXY_COUNT)
-    return audit.Actor(
-        user_id=request.key.user_id,
-        label=f"API key {request.key.name}",
-        address=None if address is None else str(address),
-        request_id=request.id,
-    )
 
 
 # ── Runs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────

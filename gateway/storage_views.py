@@ -10,7 +10,7 @@ from django.conf import settings
 
 from core.body import ClientGone, declared_length
 from core.errors import InvalidRequest
-from gateway import engine
+from gateway import actors, engine
 from gateway.endpoints import endpoint
 from gateway.request import Answer, GatewayRequest
 from storage import serving
@@ -39,7 +39,9 @@ async def upload(request: GatewayRequest) -> Answer:
         form = UploadForm(content_type, settings.STORAGE_MOST_FILE_BYTES)
         await request.runtime.work(partial(serving.check_room, request.key, length))
         await _read(request, form)
-        kept = await request.runtime.work(partial(serving.keep, request.key, form), seconds=_KEEP_SECONDS)
+        kept = await request.runtime.work(
+            partial(serving.keep, request.key, form, actors.of(request)), seconds=_KEEP_SECONDS
+        )
     finally:
         if form is not None:
             form.close()
@@ -59,8 +61,10 @@ async def files(request: GatewayRequest) -> Answer:
 async def one_file(request: GatewayRequest, object_id: str) -> Answer:
     """``GET``, ``DELETE /storage/{id}``"""
     await engine.count(request)
-    step = serving.remove if request.method == "DELETE" else serving.one
-    return Answer.of(await request.runtime.work(partial(step, request.key, object_id)))
+    step = partial(serving.one, request.key, object_id)
+    if request.method == "DELETE":
+        step = partial(serving.remove, request.key, object_id, actors.of(request))
+    return Answer.of(await request.runtime.work(step))
 
 
 async def _read(request: GatewayRequest, form: UploadForm) -> None:

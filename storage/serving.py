@@ -7,9 +7,11 @@ from typing import Any, Final
 from uuid import UUID
 
 from django.conf import settings
+from django.db import transaction
 
 from core import ids
 from core.errors import InvalidRequest, NotFound
+from events import audit
 from keys.auth import KeyFacts
 from storage import objects, queries, shelf
 from storage.models import Kind, Source, StoredObject
@@ -26,8 +28,8 @@ def check_room(key: KeyFacts, body_bytes: int | None) -> None:
     shelf.check_room(shelf.room(key.workspace_id), least)
 
 
-def keep(key: KeyFacts, form: UploadForm) -> dict[str, Any]:
-    """Make a file of the form. Raises as `objects.store`."""
+def keep(key: KeyFacts, form: UploadForm, actor: audit.Actor) -> dict[str, Any]:
+    """Make a file of the form, on behalf of ``actor``. Raises as `objects.store`."""
     owner = shelf.Owner(key.workspace_id, Source.UPLOAD, key_id=key.id, user_id=key.user_id)
     row = shelf.keep(
         form.spool,
@@ -36,6 +38,7 @@ def keep(key: KeyFacts, form: UploadForm) -> dict[str, Any]:
         filename=form.filename,
         content_type=form.content_type,
     )
+    record("file.upload", row, actor)
     return as_json(row)
 
 
@@ -55,13 +58,27 @@ def one(key: KeyFacts, object_id: str) -> dict[str, Any]:
     return as_json(_find(key, object_id))
 
 
-def remove(key: KeyFacts, object_id: str) -> dict[str, Any]:
-    """Delete a file. Raises NotFound."""
+def remove(key: KeyFacts, object_id: str, actor: audit.Actor) -> dict[str, Any]:
+    """Delete a file on behalf of ``actor``. Raises NotFound."""
     row = _find(key, object_id)
-    identifier = row.pk
-    if not objects.delete(row):
+    if not delete(row, actor):
         raise _nothing()
-    return {"id": str(identifier), "deleted": True}
+    return {"id": str(row.pk), "deleted": True}
+
+
+def delete(row: StoredObject, actor: audit.Actor) -> bool:
+    """Delete a file and record who did. False where somebody was quicker."""
+    with transaction.atomic():
+        gone = objects.delete(row)
+        if gone:
+            record("file.delete", row, actor)
+    return gone
+
+
+def record(action: str, row: StoredObject, actor: audit.Actor) -> None:
+    """Write into the audit trail what happened to a file, by whichever door."""
+    target = audit.Target("file", row.pk, row.filename)
+    audit.record(action, actor=actor, target=target, workspace_id=row.workspace_id)
 
 
 def as_json(row: StoredObject) -> dict[str, Any]:

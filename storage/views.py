@@ -12,7 +12,6 @@ from uuid import UUID
 from django.conf import settings
 from django.contrib import messages
 from django.core.files.uploadedfile import UploadedFile
-from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
@@ -24,7 +23,7 @@ from core import errors, ids, toasts
 from events import audit
 from orgs.access import MemberRequest, requires
 from orgs.permissions import Permission
-from storage import downloads, links, objects, queries, shelf
+from storage import downloads, links, objects, queries, serving, shelf
 from storage.forms import UploadForm
 from storage.models import Kind, Source, StoredObject
 from storage.uploading import SpooledFile
@@ -61,7 +60,7 @@ def upload(request: MemberRequest) -> HttpResponse:
     except errors.ProductError as error:
         form.add_error("kind" if error.param == "kind" else "file", error.message)
         return _form(request, form, status=error.status)
-    _record(request, "file.upload", row)
+    serving.record("file.upload", row, audit.actor_of(request))
     return _done(request, _("“%(name)s” is stored.") % {"name": row.filename})
 
 
@@ -84,15 +83,8 @@ def delete(request: MemberRequest, object_id: UUID) -> HttpResponse:
     if request.method == "GET":
         context = {"file": row, "fragment": _is_fragment(request)}
         return render(request, f"storage/{'_delete_dialog' if _is_fragment(request) else 'delete'}.html", context)
-    with transaction.atomic():
-        if objects.delete(row):
-            _record(request, "file.delete", row)
+    serving.delete(row, audit.actor_of(request))
     return _done(request, _("“%(name)s” is deleted.") % {"name": row.filename})
-
-
-def _record(request: MemberRequest, action: str, row: StoredObject) -> None:
-    target = audit.Target("file", row.pk, row.filename)
-    audit.record(action, actor=audit.actor_of(request), target=target, workspace_id=row.workspace_id)
 
 
 # ── Answers ──────────────────────────────────────────────────────────────────────────────────────────────────────────

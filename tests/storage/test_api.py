@@ -14,6 +14,7 @@ import pytest
 from django.conf import settings
 from django.test import Client
 
+from events.models import AuditEvent
 from storage.models import StorageAccount, StoredObject
 from tests.storage import files
 from tests.storage.conftest import MOST_FILE_BYTES
@@ -76,6 +77,14 @@ def test_upload_list_get_download_delete(caller: Caller) -> None:
     assert caller.send("GET", f"/v1/storage/{made['id']}").status == 404
     assert caller.send("DELETE", f"/v1/storage/{made['id']}").status == 404
     assert plain.send(caller.port, "GET", path_of(got["url"])).status == 404
+
+    # The audit trail names the key, as it names the person where the page was used; what changed nothing is not in it.
+    trail = AuditEvent.objects.filter(workspace_id=caller.workspace.pk, target_type="file").order_by("pk")
+    assert [(one.action, one.target_id, one.target_label) for one in trail] == [
+        (action, made["id"], "a b.png") for action in ("file.upload", "file.delete")
+    ]
+    assert {(one.actor_id, one.actor_label) for one in trail} == {(caller.user.pk, f"API key {caller.key.name}")}
+    assert all(one.request_id for one in trail)
 
 
 def test_the_example_of_the_documentation(caller: Caller) -> None:
