@@ -193,7 +193,14 @@ def test_tokens_are_counted_for_free(gateway: Gateway) -> None:
     assert caller.send("POST", f"/v1/gemini/v1beta/models/{slug}:countTokens", both).status == 200
     reply = caller.send("POST", f"/v1/gemini/v1beta/models/{slug}:countTokens", {"generateContentRequest": 5})
     assert (reply.status, reply.error["param"]) == (400, "generateContentRequest")
-    assert caller.books().log == []
+    # What is refused in a body is refused in one that lies in it.
+    calls = route.calls
+    for member in ("cachedContent", "cached_content"):
+        nested = {"generateContentRequest": {**inner, member: "cachedContents/of-somebody"}}
+        reply = caller.send("POST", f"/v1/gemini/v1beta/models/{slug}:countTokens", nested)
+        assert (reply.status, reply.error["status"]) == (400, "INVALID_ARGUMENT"), reply.body
+        assert reply.error["param"] == f"generateContentRequest.{member}"
+    assert (route.calls, caller.books().log) == (calls, [])
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
 
 from catalog import source
+from storage.models import StoredObject
 from tests.fakes.upstream import Behaviour, Conversation, Route
 from tests.images import provider
 from tests.images.provider import B64, PICTURE, ask
@@ -15,14 +17,17 @@ from tests.support.gateway import CREDIT, Caller, Gateway
 DESCRIPTION = source.read().providers["black-forest-labs"].options
 
 
-def bfl(*states: str, submit: int = 200) -> Behaviour:
-    """Takes a task, then tells these states, one a look, the last one for ever; a 5xx as a word is that status."""
+def bfl(*states: str, submit: int = 200, sample: str = "", file: bytes = PICTURE) -> Behaviour:
+    """Takes a task, then tells these states, one a look, the last one for ever; a 5xx as a word is that status.
+
+    What is ready lies at ``sample``, or at an address of its own, where ``file`` is.
+    """
     looks: dict[str, int] = {}
 
     async def behave(talk: Conversation) -> None:
         path = talk.seen.path
         if path.endswith("/sample.png"):
-            await talk.json(PICTURE, headers={"content-type": "image/png"})
+            await talk.json(file, headers={"content-type": "image/png"})
         elif "/get_result?id=" in path:
             task = path.rpartition("=")[2]
             looks[task] = looks.get(task, 0) + 1
@@ -31,8 +36,8 @@ def bfl(*states: str, submit: int = 200) -> Behaviour:
                 await talk.json({"detail": "it failed"}, int(state))
                 return
             base = path[: path.index("/get_result")]
-            sample = f"http://{talk.seen.headers['host']}{base}/sample.png"
-            result = {"sample": sample, "prompt": "a red fox"} if state == "Ready" else None
+            made = sample or f"http://{talk.seen.headers['host']}{base}/sample.png"
+            result = {"sample": made, "prompt": "a red fox"} if state == "Ready" else None
             await talk.json({"id": task, "status": state, "result": result, "progress": None})
         elif submit != 200:
             await talk.json({"detail": "it failed"}, submit)
@@ -94,6 +99,22 @@ def test_the_next_target_takes_over(gateway: Gateway, caller: Caller, first: Beh
     assert reply.status == 200
     assert reply.headers["x-hypereal-provider"].endswith("-p1")
     assert caller.settled_books().charged == 8 * CREDIT
+
+
+def test_what_is_no_picture_is_neither_charged_nor_handed_on(gateway: Gateway, caller: Caller) -> None:
+    """Words in base64, addresses that lead nowhere, nothing: the next target draws, and only its pictures are paid."""
+    page = b"<html>sorry</html>"
+    nothing = f"data:image/png;base64,{base64.b64encode(page).decode()}", "data:image/png;base64,???", "javascript:1"
+    routes = [gateway.upstream.serve(bfl("Ready", sample=one)) for one in nothing]
+    reply = ask(caller, serve(gateway, *routes, gateway.upstream.serve(bfl("Ready"))), response_format="b64_json", n=2)
+    assert (reply.status, reply.json["data"]) == (200, [{"b64_json": B64}] * 2), reply.body
+    assert [len(submitted(route)) for route in routes] == [4, 4, 4]  # two pictures, and one retry of both
+    assert caller.settled_books().charged == 16 * CREDIT
+    # A page where the picture should lie is not kept as one: the caller gets the provider's address.
+    reply = ask(caller, serve(gateway, gateway.upstream.serve(bfl("Ready", file=page))))
+    assert reply.status == 200
+    assert reply.json["data"][0]["url"].endswith("/sample.png")
+    assert not StoredObject.objects.filter(workspace=caller.workspace).exists()
 
 
 def test_a_task_that_never_ends_is_given_up(gateway: Gateway) -> None:

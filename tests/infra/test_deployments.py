@@ -12,6 +12,7 @@ from core import clock, errors
 from events import audit
 from events.models import AuditEvent, Outbox
 from infra import deployments, reconciling
+from infra.engine import Spec
 from infra.models import Deployment
 from orgs import organizations
 from tests import factories
@@ -170,6 +171,31 @@ def test_a_slug_is_taken_once_and_free_again_after_deletion(painter: Deployment,
     assert (refused.value.param, refused.value.code) == ("slug", "slug_taken")
     deployments.delete(painter, actor=audit.SYSTEM)
     assert deploy(payer).pk != painter.pk
+
+
+def test_one_that_is_broken_holds_up_no_other(
+    payer: Payer, runpod: RunPod, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [deploy(payer, slug=f"painter-{name}") for name in "abc"]
+    broken, really = rows[0], reconciling.spec_of
+
+    def breaks(row: Deployment, warm_workers: int = 0) -> Spec:
+        if row.pk == broken.pk:
+            raise RuntimeError("a bug")
+        return really(row, warm_workers)
+
+    monkeypatch.setattr(reconciling, "spec_of", breaks)
+    assert reconciling.sweep() == 3
+    assert str(broken.pk) in {getattr(record, "deployment", "") for record in caplog.records}
+    for _ in range(6):
+        Deployment.objects.filter(pk__in=[row.pk for row in rows[1:]]).update(run_after=clock.now())
+        reconciling.sweep()
+    states = dict(Deployment.objects.values_list("pk", "state"))
+    assert [states[row.pk] for row in rows] == [State.CREATING, State.READY, State.READY]
+    # Its lease ends by itself, and without the bug it is made as the others were.
+    monkeypatch.setattr(reconciling, "spec_of", really)
+    Deployment.objects.filter(pk=broken.pk).update(lease_until=clock.now())
+    assert bring_up(broken).state == State.READY
 
 
 def test_who_lost_the_lease_writes_nothing(payer: Payer, runpod: RunPod) -> None:
