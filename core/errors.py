@@ -20,6 +20,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from core.storable import whole
+
 
 class ProductError(Exception):
     """Something the caller is told about. ``extra`` members go into the error object, ``headers`` onto the answer."""
@@ -38,16 +40,12 @@ class ProductError(Exception):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
-        self.message = _told(message)
-        self.param = _told(param) if param is not None else None
+        # Names of a caller's own may hold half a character, which no answer could carry back.
+        self.message = whole(message)
+        self.param = whole(param) if param is not None else None
         self.code = code or type(self).code
         self.extra: dict[str, Any] = dict(extra or {})
         self.headers: dict[str, str] = dict(headers or {})
-
-
-def _told(text: str) -> str:
-    """Names of a caller's own may hold half a character (``"\\ud800"`` in JSON), which no answer could carry back."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 class InvalidRequest(ProductError):

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 from uuid import UUID
 
+from core.storable import storable
 from events.models import Outbox
 
 #: Every event there is, in the order in which people read them. docs/webhooks.md shows each one's data.
@@ -42,16 +43,4 @@ def tell(workspace_id: UUID, event: str, data: Mapping[str, Any], *, url: str = 
     """
     if event not in EVENTS:
         raise ValueError(f"{event!r} is no event")
-    Outbox.objects.create(workspace_id=workspace_id, event=event, data=_storable(dict(data)), url=url)
-
-
-def _storable(value: Any) -> Any:
-    """``value`` without what PostgreSQL's JSON can't hold: texts come from providers, and a NUL or half of a surrogate
-    pair in one must not undo the transaction that it belongs to."""
-    if isinstance(value, str):
-        return value.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, Mapping):
-        return {_storable(name): _storable(member) for name, member in value.items()}
-    if isinstance(value, list | tuple):
-        return [_storable(member) for member in value]
-    return value
+    Outbox.objects.create(workspace_id=workspace_id, event=event, data=storable(dict(data)), url=url)

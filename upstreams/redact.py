@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from core.storable import whole
+
 MESSAGE_LIMIT = 2000
 REMOVED = "[removed]"
 
@@ -33,9 +35,7 @@ def clean(text: str, *, secret: str = "", known: bytes = b"") -> str:
     ``secret`` is the target's own key, removed wherever it stands. URLs and hosts that occur in ``known`` (the
     caller's own request) stay: telling a caller which of his links failed gives nothing away.
     """
-    # Half a character, which JSON can carry as an escape, could be told to nobody.
-    text = text[: 4 * MESSAGE_LIMIT].encode("utf-8", "replace").decode()
-    text = _CONTROL.sub(" ", text)
+    text = _CONTROL.sub(" ", whole(text[: 4 * MESSAGE_LIMIT]))
     if len(secret) >= 6:
         text = text.replace(secret, REMOVED)
     text = _KEYS.sub(REMOVED, text)
