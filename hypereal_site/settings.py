@@ -74,7 +74,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "hypereal_site.static_files.StaticFilesMiddleware",
     "core.middleware.RequestIdMiddleware",
     "core.middleware.EitherSlashMiddleware",
     "csp.middleware.CSPMiddleware",
