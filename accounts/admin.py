@@ -1,4 +1,7 @@
-"""People for operators. The tables of django-allauth that hold secrets (second factors, sessions) are not shown."""
+"""People for operators. The tables of django-allauth that hold secrets (second factors, sessions) are not shown.
+
+Nor are Django's groups: nobody is put into one here.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from accounts.models import User
 from events import audit
 from events.admin import AuditedAdmin, ReadOnlyAdmin
 
-_ALLAUTH = (allauth_account, allauth_mfa, allauth_usersessions)  # imported first: only what is registered can go
+_THEIRS = (allauth_account, allauth_mfa, allauth_usersessions, auth_admin)  # imported first: only what is registered can go
 for _model in (Authenticator, UserSession, EmailAddress, Group):
     admin.site.unregister(_model)
 
@@ -52,11 +55,6 @@ class UserAdmin(AuditedAdmin):
         details = {name: form.cleaned_data[name] for name in form.changed_data}
         target = audit.Target("user", obj.pk, obj.email)
         audit.record("user.change_by_operator", actor=audit.actor_of(request), target=target, details=details)
-
-
-@admin.register(Group)
-class GroupAdmin(AuditedAdmin, auth_admin.GroupAdmin):  # type: ignore[misc]
-    """Rights that operators who are no superusers may have together."""
 
 
 @admin.register(EmailAddress)

@@ -43,7 +43,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.staticfiles",
     "django_htmx",
-    "django_rq",
+    "hypereal_site.queues.QueuesConfig",
     "csp",
     "core",
     "events",
