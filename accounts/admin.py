@@ -23,7 +23,8 @@ from accounts.models import User
 from events import audit
 from events.admin import AuditedAdmin, ReadOnlyAdmin
 
-_THEIRS = (allauth_account, allauth_mfa, allauth_usersessions, auth_admin)  # imported first: only what is registered can go
+# Imported first: only what is registered can go.
+_THEIRS = (allauth_account, allauth_mfa, allauth_usersessions, auth_admin)
 for _model in (Authenticator, UserSession, EmailAddress, Group):
     admin.site.unregister(_model)
 

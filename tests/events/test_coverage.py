@@ -22,7 +22,7 @@ from tests.accounts.front_door import Browser, sign_in
 
 pytestmark = pytest.mark.django_db
 
-#: Nothing in the operators' admin is deleted many at once, so what its tables keep to is tried on one that is not there.
+#: Nothing in the operators' admin is deleted many at once: what its tables keep to is tried on one that isn't there.
 bulk = UnfoldAdminSite(name="bulk")
 bulk.register(Group, AuditedAdmin)
 urlpatterns = [path("bulk/", bulk.urls), *urls.urlpatterns]
