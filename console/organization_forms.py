@@ -74,7 +74,7 @@ class InviteForm(forms.Form):
     )
 
 
-class RoleForm(forms.Form):
+class RoleForm(StateForm):
     """What a member is."""
 
     role = forms.ChoiceField(label=_("Role"))

@@ -170,7 +170,10 @@ def member(request: MemberRequest, member_id: UUID) -> HttpResponse:
     if not roles:
         raise errors.PermissionDenied(_("Only an owner can change an owner."))
     data = request.POST if request.method == "POST" else None
-    form = RoleForm(data, roles=roles, initial={"role": row.role})
+    form = RoleForm(data, roles=roles, now={"role": row.role}, initial={"role": row.role})
+    if form.is_outdated():
+        stale_forms.refuse(request)
+        return HttpResponseRedirect(request.path)
     if form.is_valid():
         actor, role = audit.actor_of(request), form.cleaned_data["role"]
         try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 
 from django import forms
@@ -15,10 +17,11 @@ from django.utils.translation import gettext as _
 class StateForm(forms.Form):
     """``now`` is the state as it stands: the values that ``cleaned_data`` would have for it.
 
-    A template sends ``seen`` along in a hidden field of that name. A form without one is taken as it is.
+    A template sends ``seen`` along in a hidden field of that name. A form without one is taken as it is, and so is one
+    that makes something new, without a state.
     """
 
-    def __init__(self, *args: Any, now: Mapping[str, Any], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, now: Mapping[str, Any] = MappingProxyType({}), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.now = dict(now)
 
@@ -34,7 +37,9 @@ class StateForm(forms.Form):
         """
         if self.data.get("seen", self.seen) == self.seen:
             return False
-        return not self.is_valid() or any(self.cleaned_data[name] != value for name, value in self.now.items())
+        return not self.is_valid() or any(
+            _plain(self.cleaned_data[name]) != _plain(value) for name, value in self.now.items()
+        )
 
 
 def refuse(request: HttpRequest) -> None:
@@ -46,4 +51,7 @@ def refuse(request: HttpRequest) -> None:
 
 
 def _plain(value: Any) -> str:
-    return repr(sorted(value.items())) if isinstance(value, dict) else str(value)
+    """A value as it compares: a number however it is written, a text whatever lies between its words."""
+    if isinstance(value, dict):
+        return repr(sorted(value.items()))
+    return f"{value.normalize():f}" if isinstance(value, Decimal) else " ".join(str(value).split())

@@ -6,7 +6,7 @@ from django.utils.translation import gettext_lazy as _
 from django_rq.apps import DjangoRqAdminConfig
 
 
-class QueuesConfig(DjangoRqAdminConfig):  # type: ignore[misc]  # it has no types
+class QueuesConfig(DjangoRqAdminConfig):
     verbose_name = _("Background work")
 
     def ready(self) -> None:

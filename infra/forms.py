@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
 from core.errors import InvalidRequest
+from core.stale_forms import StateForm
 from core.templatetags.amounts import credits_exact_text
 from infra import engine, rates, rules
 from infra.deployments import Terms
@@ -135,7 +136,7 @@ class SettingsForm(forms.Form):
         return dict(_checked(rules.env, read_env(self.cleaned_data["env"])))
 
 
-class EditForm(HardwareForm):
+class EditForm(StateForm, HardwareForm):
     """What of a deployment may change: everything but its slug. Secrets are only added, replaced or removed."""
 
     name = ImageForm.base_fields["name"]
@@ -162,7 +163,8 @@ class EditForm(HardwareForm):
     def __init__(self, data: Any = None, *, row: Deployment) -> None:
         names = ("name", "docker_image", "volume_id", "gpu_types", "min_workers", "max_workers", "idle_timeout_seconds",
                  "max_seconds", "webhook_url")  # fmt: skip
-        super().__init__(data, initial={name: getattr(row, name) for name in names})
+        now = {name: getattr(row, name) for name in names}
+        super().__init__(data, now=now, initial=now)
         field = self.fields["remove_env"]
         assert isinstance(field, forms.MultipleChoiceField)
         field.choices = [(name, name) for name in row.env_names]

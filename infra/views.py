@@ -17,7 +17,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_safe
 
 from catalog import endpoints
-from core import clock, errors, ids
+from core import clock, errors, ids, stale_forms
 from events import audit
 from infra import deployments, engine, forms, hosted, rates, warm
 from infra.models import Deployment
@@ -119,6 +119,9 @@ def edit(request: MemberRequest, deployment_id: UUID) -> HttpResponse:
     """Change what is wanted; the engine follows."""
     row = _found(request, deployment_id)
     form = forms.EditForm(request.POST if request.method == "POST" else None, row=row)
+    if form.is_outdated():
+        stale_forms.refuse(request)
+        return HttpResponseRedirect(request.path)
     if form.is_valid():
         try:
             deployments.change(row, form.changes(), actor=audit.actor_of(request))

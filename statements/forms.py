@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
+from core.stale_forms import StateForm
 from statements.models import BillingProfile
 
 
-class ProfileForm(forms.ModelForm):  # type: ignore[type-arg]
+class ProfileForm(StateForm, forms.ModelForm):  # type: ignore[type-arg]
     """Who statements are made out to."""
 
     class Meta:
@@ -27,3 +30,9 @@ class ProfileForm(forms.ModelForm):  # type: ignore[type-arg]
         }
 
     use_required_attribute = False
+
+    @classmethod
+    def of(cls, profile: BillingProfile, data: Any = None) -> ProfileForm:
+        """The form as the profile is now, or as it was sent."""
+        now = {name: getattr(profile, name) for name in cls.base_fields}
+        return cls(data, now=now, initial=now)

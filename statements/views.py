@@ -15,7 +15,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from billing import links
 from billing.models import TopUp
-from core import clock, errors
+from core import clock, errors, stale_forms
 from events import audit
 from orgs import access
 from orgs.access import MemberRequest, requires
@@ -112,9 +112,12 @@ def profile(request: MemberRequest) -> HttpResponse:
     """Who statements are made out to. Everybody who sees payments sees it, who may pay may change it."""
     workspace = request.access.workspace
     if request.method != "POST":
-        return _profile_page(request, ProfileForm(instance=profiles.newest(workspace.pk)))
+        return _profile_page(request, ProfileForm.of(profiles.newest(workspace.pk)))
     request.access.require(Permission.BILLING_WRITE)
-    form = ProfileForm(request.POST)
+    form = ProfileForm.of(profiles.newest(workspace.pk), request.POST)
+    if form.is_outdated():
+        stale_forms.refuse(request)
+        return HttpResponseRedirect(reverse("statements:profile"))
     if not form.is_valid():
         return _profile_page(request, form, status=422)
     try:

@@ -11,13 +11,14 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
 from core import errors
+from core.stale_forms import StateForm
 from events import outbox
 from webhooks import rules, wording
 from webhooks.endpoints import Terms
 from webhooks.models import Endpoint
 
 
-class WebhookForm(forms.Form):
+class WebhookForm(StateForm):
     """An endpoint: where, for what, and the member's own words about it. The token makes one form one endpoint."""
 
     url = forms.CharField(
@@ -46,9 +47,10 @@ class WebhookForm(forms.Form):
         return cls(initial={"form_token": uuid.uuid4()})
 
     @classmethod
-    def of(cls, endpoint: Endpoint) -> WebhookForm:
-        """The form as the endpoint is now."""
-        return cls(initial={"url": endpoint.url, "description": endpoint.description, "events": endpoint.events})
+    def of(cls, endpoint: Endpoint, data: Any = None) -> WebhookForm:
+        """The form as the endpoint is now, or as it was sent."""
+        now = {"url": endpoint.url, "description": endpoint.description, "events": endpoint.events}
+        return cls(data, now=now, initial=now)
 
     def event_groups(self) -> list[tuple[Any, list[tuple[str, Any, bool]]]]:
         """The boxes to tick: (group, [(event, its words, whether it is ticked)])."""

@@ -15,7 +15,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from accounts import reauth
-from core import clock, errors
+from core import clock, errors, stale_forms
 from events import audit
 from orgs.access import MemberRequest, requires
 from orgs.permissions import Permission
@@ -87,7 +87,10 @@ def edit(request: MemberRequest, webhook_id: UUID) -> HttpResponse:
     if request.method == "GET":
         return render(request, "webhooks/edit.html", {"form": WebhookForm.of(row), "endpoint": row})
     reauth.ask_old_session(request)
-    form = WebhookForm(request.POST)
+    form = WebhookForm.of(row, request.POST)
+    if form.is_outdated():
+        stale_forms.refuse(request)
+        return HttpResponseRedirect(request.path)
     if not form.is_valid():
         return render(request, "webhooks/edit.html", {"form": form, "endpoint": row}, status=422)
     endpoints.change(row, actor=audit.actor_of(request), fields=form.columns())

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 from django.db import connection
+from django.test import Client
 
 from core import clock, errors
 from events import audit
@@ -121,6 +122,25 @@ def test_changes_reach_the_engine(painter: Deployment, runpod: RunPod) -> None:
     assert runpod.templates[row.template_id]["env"] == {"SEED": "1"}
     details = AuditEvent.objects.get(action="deployment.change").details
     assert details["env_names"] == ["SEED"] and "HF_TOKEN" not in str(details)
+
+
+def test_a_form_of_before_undoes_no_change(painter: Deployment, payer: Payer, client: Client) -> None:
+    client.force_login(payer.user)
+    path = f"/infra/deployments/{painter.pk}/edit"
+    form = {
+        "name": painter.name, "docker_image": painter.docker_image, "gpu_types": painter.gpu_types, "volume_id": "",
+        "min_workers": 0, "max_workers": 3, "idle_timeout_seconds": 5, "max_seconds": painter.max_seconds,
+        "webhook_url": painter.webhook_url, "env": "",
+    }  # fmt: skip
+    form["seen"] = client.get(path).content.decode().split('name="seen" value="')[1].split('"')[0]
+    deployments.change(painter, {"max_workers": 1}, actor=audit.SYSTEM)
+    answer = client.post(path, form | {"name": "Ours"}, follow=True)
+    assert "Somebody changed this" in answer.content.decode()
+    row = Deployment.objects.get(pk=painter.pk)
+    assert (row.name, row.max_workers) == (painter.name, 1)
+    # A second click, and what is there already, are no quarrel.
+    answer = client.post(path, form | {"max_workers": 1}, follow=True)
+    assert "Somebody changed this" not in answer.content.decode()
 
 
 def test_a_change_while_the_engine_is_down_is_not_lost(painter: Deployment, runpod: RunPod) -> None:
