@@ -11,6 +11,7 @@ from django.core import mail
 from billing import reversals, stripe_api, topups
 from billing.models import Customer, Reversal, TopUp
 from core import clock
+from events.audit import SYSTEM
 from orgs import organizations
 from tests import factories
 from tests.billing.support import actor_of, books, nothing, paid, proven, start, top_up
@@ -90,6 +91,31 @@ def test_a_page_that_is_paid_while_it_is_to_be_closed_is_refunded_once(
     subjects = [one.subject for one in mail.outbox if "goes back" in one.subject]
     assert len(subjects) == 1
     assert TopUp.objects.filter(run_after__isnull=False).count() == 0
+    assert proven()
+
+
+def test_a_refund_that_stripe_refuses_leaves_the_credits_and_holds_nobody_up(
+    payer: Payer, stripe: FakeStripe, later: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topup = start(payer)
+    delete(payer)
+    stripe.pay(topup)
+    topups.reconcile(topup)
+
+    def refused(*_: Any, **__: Any) -> Any:
+        raise stripe_api.StripeRefused
+
+    with monkeypatch.context() as patched:
+        patched.setattr("billing.stripe_payments.create_refund", refused)
+        for _ in range(3):
+            sweep(later)
+    assert books(payer).balance == 1_000
+    refund = Reversal.objects.get()
+    assert (refund.state, refund.failure) == (Reversal.State.UNDONE, "refused")
+    assert not [one for one in mail.outbox if "goes back" in one.subject]
+    assert TopUp.objects.filter(run_after__isnull=False).count() == 0  # it is the operator's now, who can refund it
+    reversals.refund(topup, None, "by hand", SYSTEM)
+    assert [one["amount"] for one in stripe.refunds] == [1_000]
     assert proven()
 
 
