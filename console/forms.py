@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
@@ -12,11 +11,12 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
 from core import money
+from core.stale_forms import StateForm
 from keys import issuing, rules
 from keys.models import ApiKey
 
 
-class KeyForm(forms.Form):
+class KeyForm(StateForm):
     """What a key may do."""
 
     name = forms.CharField(
@@ -60,7 +60,7 @@ class KeyForm(forms.Form):
         """``key``: the key that is edited. What stands unchanged in its form is right, even if it could not be new."""
         self.key = key
         if key is not None:
-            kwargs["initial"] = form_of(key)
+            kwargs |= {"initial": form_of(key), "now": _state_of(key)}
         super().__init__(*args, **kwargs)
 
     @classmethod
@@ -72,15 +72,6 @@ class KeyForm(forms.Form):
             None, _("Somebody changed this key while you had it open. Here it is as it is now: change it again.")
         )
         return form
-
-    @property
-    def seen(self) -> str:
-        """Names the state of the key that the form was made of, to be sent along."""
-        return "" if self.key is None else hashlib.sha256(repr(form_of(self.key)).encode()).hexdigest()[:16]
-
-    def is_outdated(self) -> bool:
-        """Whether the key is not any more what the sent form had shown."""
-        return self.data.get("seen", self.seen) != self.seen
 
     def clean_name(self) -> str:
         return _checked(rules.name, self.cleaned_data["name"])
@@ -143,6 +134,18 @@ def form_of(key: ApiKey) -> dict[str, Any]:
         "expires_on": last_day_of(key),
         "allowed_models": "\n".join(key.allowed_models),
         "allowed_networks": "\n".join(key.allowed_networks),
+    }
+
+
+def _state_of(key: ApiKey) -> dict[str, Any]:
+    """The same as the form's cleaned values have it."""
+    return {
+        "name": key.name,
+        "spending_limit": key.spending_limit_microcredits,
+        "auto_disable": key.auto_disable,
+        "expires_on": key.expires_at,
+        "allowed_models": key.allowed_models,
+        "allowed_networks": key.allowed_networks,
     }
 
 

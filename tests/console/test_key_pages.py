@@ -244,7 +244,8 @@ def test_who_edits_an_older_state_undoes_nothing(client: Client, issued: issuing
     issued.key.refresh_from_db()
     assert (issued.key.name, issued.key.spending_limit_microcredits) != ("renamed", 100_000_000)
     assert issued.key.spending_limit_microcredits == 5_000_000
-    assert client.post(url, {**older, "spending_limit": "5", "seen": seen(page)}).status_code == 302
+    for _click in range(2):  # the second one asks for what is there by now
+        assert client.post(url, {**older, "spending_limit": "5", "seen": seen(page)}).status_code == 302
     issued.key.refresh_from_db()
     assert issued.key.name == "renamed"
 
