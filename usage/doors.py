@@ -79,7 +79,13 @@ class LineDoor:
 
     async def apply(self, decided: str, *, flush: bool) -> str | None:
         """All in one: None, and nothing done, where the rows changed that the decisions rest on."""
-        query = self._call(_APPLY, decided)
+        return await self._applied(self._call(_APPLY, decided), flush=flush)
+
+    async def apply_lone(self, function: str, argument: str, *, flush: bool) -> str | None:
+        """`apply` for a call that comes alone, by the SQL function that `usage.lone` names."""
+        return await self._applied(self._call(f"SELECT {function}(", argument), flush=flush)
+
+    async def _applied(self, query: bytes, *, flush: bool) -> str | None:
         return await self._value(self._flushed(b"BEGIN; " + query + b"; COMMIT") if flush else query)
 
     def _call(self, function: str, argument: str) -> bytes:

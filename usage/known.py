@@ -55,6 +55,12 @@ class Recalled:
     rows: Remembered
     versions: list[str]
 
+    @property
+    def until(self) -> float | None:
+        """The Unix second at which the first of the lots ends; decisions don't stand from then on."""
+        ends = [lot.expires for lot in self.rows.lots if lot.expires is not None]
+        return min(ends) if ends else None
+
     def decided(self, changes: str) -> str:
         """JSON for hypereal_calls_apply: ``changes``, and what they rest on."""
         decided: dict[str, Any] = {
@@ -64,9 +70,8 @@ class Recalled:
             "key_ids": [key.id for key in self.rows.keys],
             "keys": self.rows.keys,
         }
-        ends = [lot.expires for lot in self.rows.lots if lot.expires is not None]
-        if ends:
-            decided["until"] = min(ends)
+        if self.until is not None:
+            decided["until"] = self.until
         if changes:
             decided["changes"] = msgspec.Raw(changes)
         return _encode(decided).decode()

@@ -65,11 +65,16 @@ class _Batch:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One result an item, in order, and what is to be written: JSON for hypereal_calls_write, empty for nothing."""
+    """One result an item, in order, and what is to be written, by its kind; only what changed."""
 
     results: list[Result]
-    changes: str
+    changed: dict[str, list[Any]]
     books: Books
+
+    @property
+    def changes(self) -> str:
+        """What is to be written as JSON for hypereal_calls_write, empty for nothing."""
+        return _encode(self.changed).decode() if self.changed else ""
 
 
 #: A decision at work. It may ask, by its log row's id, whether a call is in the log already.
@@ -87,7 +92,7 @@ def decide(items: Sequence[Item], known: Rows | Remembered) -> Deciding:
     results = []
     for item in items:
         results.append((yield from _settle(batch, item)) if isinstance(item, Settle) else _apply_one(batch, item))
-    return Decision(results, _changes(batch), batch.books)
+    return Decision(results, _changed(batch), batch.books)
 
 
 def apply(door: CursorDoor, items: Sequence[Item], now: datetime | None = None) -> list[Result]:
@@ -102,8 +107,8 @@ def apply(door: CursorDoor, items: Sequence[Item], now: datetime | None = None) 
             log_id = deciding.send(door.logged(log_id))
     except StopIteration as end:
         decision: Decision = end.value
-    if decision.changes:
-        door.write(decision.changes)
+    if changes := decision.changes:
+        door.write(changes)
     return decision.results
 
 
@@ -326,12 +331,12 @@ def _log(batch: _Batch, row: LogRow, log_id: UUID) -> None:
     batch.rows.append(row)
 
 
-def _changes(batch: _Batch) -> str:
+def _changed(batch: _Batch) -> dict[str, list[Any]]:
     changes = batch.books.changes()
     for name in ("claims", "answers", "unclaimed", "rows"):
         if rows := getattr(batch, name):
             changes[name] = rows
-    return _encode(changes).decode() if changes else ""
+    return changes
 
 
 def _key_gone() -> errors.ProductError:

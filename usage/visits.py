@@ -10,6 +10,7 @@ from usage import rows
 from usage.doors import LineDoor
 from usage.items import Item, Result, Settled
 from usage.known import Known, Recalled
+from usage.lone import lone
 from usage.metering import Decision, decide, wanted
 
 
@@ -34,8 +35,12 @@ async def _over_remembered_rows(
     if decision is None:
         known.doubt(items)
         return None
+    call = lone(items, recalled, decision)
     try:
-        answer = await door.apply(recalled.decided(decision.changes), flush=flush)
+        if call is not None:
+            answer = await door.apply_lone(call.function, call.argument, flush=flush)
+        else:
+            answer = await door.apply(recalled.decided(decision.changes), flush=flush)
     except BaseException:
         known.doubt(items)
         raise
