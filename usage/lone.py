@@ -1,4 +1,4 @@
-"""A call that comes alone, written for the SQL functions that are made for that (`usage/migrations/0007_lone_calls.py`).
+"""A call that comes alone, as the SQL functions of `usage/migrations/0007_lone_calls.py` take it.
 
 One admission or one settlement over remembered rows: every value has its place in one array of texts, which PostgreSQL
 takes apart in a fraction of the time that JSON takes. Whatever is not of that form (several lots in one charge, a
