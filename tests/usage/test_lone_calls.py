@@ -14,6 +14,7 @@ from uuid import UUID
 import psycopg
 import pytest
 from django.db.models import QuerySet
+from msgspec.structs import replace
 
 from accounts.models import User
 from billing.models import Hold, SpendMeter, Transfer
@@ -200,8 +201,7 @@ async def test_what_is_not_an_ordinary_lone_call_goes_with_the_batches(visitor: 
     await acquainted(visitor, payer)
     odd = payer.admit(CREDIT, model="two\nlines")
     assert type(await visitor.one(odd)) is Admitted
-    answered = payer.settle(odd, 1, model="two\nlines")
-    answered = Settle(*(getattr(answered, n) for n in ("hold_id", "workspace_id", "key_id")), 1, answered.log, NO_BODY)
+    answered = replace(payer.settle(odd, 1, model="two\nlines"), answer=NO_BODY)
     assert type(await visitor.one(answered)) is Settled
     assert type(await visitor.one(payer.admit(5_000 * CREDIT))) is Refused
     assert visitor.functions == ["hypereal_calls_apply"] * 3
