@@ -10,6 +10,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import messages
+from django.db.models import Model
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
@@ -51,7 +52,9 @@ def refuse(request: HttpRequest) -> None:
 
 
 def _plain(value: Any) -> str:
-    """A value as it compares: a number however it is written, a text whatever lies between its words."""
+    """A value as it compares: a row by its id, a number however it is written, a text whatever parts its words."""
+    if isinstance(value, Model):
+        return str(value.pk)
     if isinstance(value, dict):
         return repr(sorted(value.items()))
     return f"{value.normalize():f}" if isinstance(value, Decimal) else " ".join(str(value).split())

@@ -97,9 +97,14 @@ def claim(workspace: Workspace, text: str, *, by: audit.Actor, connection: SsoCo
 
 
 def route(row: OrgDomain, connection: SsoConnection | None, *, by: audit.Actor) -> None:
-    """Send the people of a domain to ``connection`` from now on; None: to the organization's only active one."""
+    """Send the people of a domain to ``connection`` from now on; None: to the organization's only active one.
+
+    Nothing is recorded where nothing changes.
+    """
     if connection is not None and connection.workspace_id != row.workspace_id:
         raise errors.NotFound(_("There is no such connection."))
+    if row.connection_id == (connection.pk if connection else None):
+        return
     with transaction.atomic():
         row.connection = connection
         row.save(update_fields=["connection"])

@@ -159,7 +159,7 @@ class DomainForm(forms.Form):
     )
 
 
-class RouteForm(forms.Form):
+class RouteForm(StateForm):
     """Where the people of a domain sign in."""
 
     connection = forms.ModelChoiceField(
@@ -173,7 +173,8 @@ class RouteForm(forms.Form):
     @classmethod
     def of(cls, row: OrgDomain, data: Any = None) -> RouteForm:
         """The form for one domain, with the connections of its organization."""
-        form = cls(data, initial={"connection": row.connection}, auto_id=f"route-{row.pk}-%s")
+        now = {"connection": row.connection}
+        form = cls(data, now=now, initial=now, auto_id=f"route-{row.pk}-%s")
         form.fields["connection"].queryset = SsoConnection.objects.filter(workspace_id=row.workspace_id)  # type: ignore[attr-defined]
         return form
 

@@ -268,7 +268,9 @@ def route(request: MemberRequest, domain_id: UUID) -> HttpResponse:
     """Where the people of a domain sign in."""
     row = domains.find(request.access.workspace, domain_id)
     form = RouteForm.of(row, request.POST)
-    if form.is_valid():
+    if form.is_outdated():
+        stale_forms.refuse(request)
+    elif form.is_valid():
         domains.route(row, form.cleaned_data["connection"], by=audit.actor_of(request))
         messages.success(request, _("Saved."))
     else:

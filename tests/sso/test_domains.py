@@ -248,7 +248,16 @@ def test_a_domain_is_routed_to_a_connection_of_the_same_organization_only(provid
     admin.post(path, {"connection": foreign.provider_id})
     row.refresh_from_db()
     assert row.connection is None
-    admin.post(path, {"connection": mine.provider_id})
+    second = company.oidc(provider, people.organization)
+    page = admin.get("/settings/organization/domains").content.decode()
+    seen = page.split('name="seen" value="')[1].split('"')[0]
+    for _click in range(2):
+        answer = admin.post(path, {"connection": mine.provider_id, "seen": seen}, follow=True)
+        assert "Somebody changed this" not in answer.content.decode()
+    assert AuditEvent.objects.filter(action="domain.route", target_id=str(row.pk)).count() == 1
+    # Somebody else's page still shows what was before.
+    answer = people.client("owner").post(path, {"connection": second.provider_id, "seen": seen}, follow=True)
+    assert "Somebody changed this" in answer.content.decode()
     row.refresh_from_db()
     assert row.connection == mine
     SsoConnection.objects.filter(pk=mine.pk).delete()
