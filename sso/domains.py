@@ -7,6 +7,7 @@ is theirs. Only one organization holds a proven domain; others may claim it but 
 
 from __future__ import annotations
 
+import logging
 import re
 from datetime import timedelta
 from typing import Final
@@ -23,6 +24,8 @@ from orgs.models import Workspace
 from sso import proofs
 from sso.models import DOMAIN_LENGTH, OrgDomain, SsoConnection
 from sso.public_mail import PUBLIC_MAIL
+
+log = logging.getLogger(__name__)
 
 MOST_DOMAINS: Final = 50
 #: A proven domain is looked at again after this long, and lost after so many looks in a row that found no proof.
@@ -99,21 +102,22 @@ def claim(workspace: Workspace, text: str, *, by: audit.Actor, connection: SsoCo
 def route(row: OrgDomain, connection: SsoConnection | None, *, by: audit.Actor) -> None:
     """Send the people of a domain to ``connection`` from now on; None: to the organization's only active one.
 
-    Nothing is recorded where nothing changes.
+    Nothing is recorded where nothing changes. Raises NotFound for a domain that was given up meanwhile.
     """
     if connection is not None and connection.workspace_id != row.workspace_id:
         raise errors.NotFound(_("There is no such connection."))
-    if row.connection_id == (connection.pk if connection else None):
-        return
     with transaction.atomic():
+        if _locked(row).connection_id == (connection.pk if connection else None):
+            return
         row.connection = connection
         row.save(update_fields=["connection"])
         _record("domain.route", row, by, connection=str(connection.pk) if connection else None)
 
 
 def remove(row: OrgDomain, *, by: audit.Actor) -> None:
-    """Give a domain up: nobody is routed or let in by it any more."""
+    """Give a domain up: nobody is routed or let in by it any more. Raises NotFound where that was done already."""
     with transaction.atomic():
+        _locked(row)
         _record("domain.remove", row, by, proven=row.verified_at is not None)
         row.delete()
 
@@ -121,14 +125,14 @@ def remove(row: OrgDomain, *, by: audit.Actor) -> None:
 def prove(row: OrgDomain, *, by: audit.Actor) -> proofs.Outcome:
     """Look for the proof now, record first, then file. A proven domain counts at once.
 
-    Raises Conflict where another organization holds the domain.
+    Raises Conflict where another organization holds the domain, NotFound where it was given up during the look.
     """
     if row.verified_at is None and held_by_other(row):
         raise _held(row)
     outcome = proofs.look(row.domain, row.token)
-    row.checked_at = clock.now()
     if outcome.method is None:
-        row.save(update_fields=["checked_at"])
+        row.checked_at = clock.now()
+        OrgDomain.objects.filter(pk=row.pk).update(checked_at=row.checked_at)
         return outcome
     _verify(row, outcome.method, by=by)
     return outcome
@@ -152,11 +156,11 @@ def held_by_other(row: OrgDomain) -> bool:
 
 
 def _verify(row: OrgDomain, method: str, *, by: audit.Actor) -> None:
-    first = row.verified_at is None
     row.method, row.failures, row.checked_at = method, 0, clock.now()
-    row.verified_at = row.verified_at or row.checked_at
     try:
         with transaction.atomic():
+            proven_at = _locked(row).verified_at  # by somebody quicker, perhaps
+            first, row.verified_at = proven_at is None, proven_at or row.checked_at
             row.save(update_fields=["method", "failures", "checked_at", "verified_at"])
             if first:
                 _record("domain.verify", row, by, method=str(method))
@@ -176,25 +180,42 @@ def _held(row: OrgDomain) -> errors.Conflict:
 def recheck() -> int:
     """Look again at what was proven a while ago; how many domains were lost. Those of the operator's word stay."""
     due = OrgDomain.objects.filter(verified_at__isnull=False, checked_at__lt=clock.now() - RECHECK_EVERY)
-    rows = due.exclude(method=OrgDomain.Method.OPERATOR).select_related("workspace").order_by("checked_at")
-    return sum(_recheck(row) for row in rows)
+    lost = 0
+    for row in due.exclude(method=OrgDomain.Method.OPERATOR).order_by("checked_at"):
+        try:
+            lost += _recheck(row)
+        except Exception:  # the others are not to wait for it
+            log.exception("a domain could not be looked for", extra={"domain": row.domain})
+    return lost
 
 
-def _recheck(row: OrgDomain) -> bool:
+def _recheck(seen: OrgDomain) -> bool:
     """Whether the domain is lost now. A name server that does not answer says nothing against anybody."""
-    outcome = proofs.look(row.domain, row.token)
-    row.checked_at = clock.now()
-    if outcome.method is not None:
-        row.method, row.failures = outcome.method, 0
-    elif outcome.answered:
-        row.failures += 1
-    lost = row.failures >= FAILURES_UNTIL_LOST
+    outcome = proofs.look(seen.domain, seen.token)
     with transaction.atomic():
+        rows = OrgDomain.objects.select_for_update(no_key=True, of=("self",)).select_related("workspace")
+        row = rows.filter(pk=seen.pk, checked_at=seen.checked_at).first()
+        if row is None:  # given up, or proven anew, during the look
+            return False
+        row.checked_at = clock.now()
+        if outcome.method is not None:
+            row.method, row.failures = outcome.method, 0
+        elif outcome.answered:
+            row.failures += 1
+        lost = row.failures >= FAILURES_UNTIL_LOST
         if lost:
             row.verified_at, row.failures = None, 0
             _record("domain.lose", row, audit.SYSTEM)
         row.save(update_fields=["checked_at", "method", "failures", "verified_at"])
     return lost
+
+
+def _locked(row: OrgDomain) -> OrgDomain:
+    """The row as it is now, held until the transaction ends. Raises NotFound where it was given up meanwhile."""
+    now = OrgDomain.objects.select_for_update(no_key=True).filter(pk=row.pk).first()
+    if now is None:
+        raise errors.NotFound(_("There is no such domain."))
+    return now
 
 
 def _record(action: str, row: OrgDomain, by: audit.Actor, **details: object) -> None:

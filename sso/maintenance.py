@@ -35,7 +35,10 @@ def recheck_connections() -> int:
     )
     rows = list(due.select_related("workspace").order_by("last_check_at"))
     for row in rows:
-        _recheck(row)
+        try:
+            _recheck(row)
+        except Exception:  # the others are not to wait for it
+            logger.exception("an identity provider could not be asked", extra={"connection": str(row.pk)})
     return len(rows)
 
 

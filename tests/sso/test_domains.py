@@ -184,6 +184,45 @@ def test_a_proof_that_comes_back_counts_anew(names: NameServer, row: OrgDomain) 
     assert (row.verified_at is None, row.failures) == (False, 2)
 
 
+def test_one_that_can_not_be_looked_for_holds_up_no_other_and_no_look_undoes_what_came_meanwhile(
+    names: NameServer, row: OrgDomain, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    given_up, confirmed, lost = (company.domain(row.workspace, f"{name}.example") for name in ("up", "con", "lost"))
+    rows = [row, given_up, confirmed, lost]
+    OrgDomain.objects.filter(pk__in=[one.pk for one in rows]).update(
+        verified_at=clock.now(), method=OrgDomain.Method.DNS, failures=domains.FAILURES_UNTIL_LOST - 1
+    )
+    for hours, one in enumerate(reversed(rows)):
+        OrgDomain.objects.filter(pk=one.pk).update(checked_at=clock.now() - timedelta(days=2, hours=-hours))
+
+    def look(domain: str, token: str) -> proofs.Outcome:
+        if domain == row.domain:
+            raise RuntimeError("a bug")
+        if domain == given_up.domain:
+            domains.remove(given_up, by=audit.SYSTEM)
+        if domain == confirmed.domain:
+            domains.confirm(row.workspace, confirmed.domain, by=audit.SYSTEM)
+        return proofs.Outcome(None, answered=True)
+
+    monkeypatch.setattr("sso.proofs.look", look)
+    assert domains.recheck() == 1
+    assert [record.domain for record in caplog.records if hasattr(record, "domain")] == [row.domain]
+    proven = set(OrgDomain.objects.filter(verified_at__isnull=False).values_list("domain", "method"))
+    assert proven == {(row.domain, "dns"), (confirmed.domain, "operator")}
+    assert not OrgDomain.objects.filter(pk=given_up.pk).exists()
+    # Who looks by hand at what is given up during the look, or twice at once, hears of it in words.
+    monkeypatch.setattr("sso.proofs.look", lambda *_: proofs.Outcome(OrgDomain.Method.DNS, answered=True))
+    with pytest.raises(errors.NotFound):
+        domains.prove(given_up, by=audit.SYSTEM)
+    with pytest.raises(errors.NotFound):
+        domains.remove(given_up, by=audit.SYSTEM)
+    first, second = (OrgDomain.objects.get(pk=lost.pk) for _ in range(2))
+    domains.prove(first, by=audit.SYSTEM)
+    domains.prove(second, by=audit.SYSTEM)
+    assert second.verified_at == first.verified_at
+    assert AuditEvent.objects.filter(action="domain.verify", target_id=str(lost.pk)).count() == 1
+
+
 def test_a_name_server_in_trouble_takes_nothing_away(
     names: NameServer, row: OrgDomain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
