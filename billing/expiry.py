@@ -19,4 +19,10 @@ def sweep(now: datetime | None = None, *, most: int = 500) -> int:
     """
     now = now or clock.now()
     due = CreditLot.objects.filter(expires_at__lte=now, remaining_microcredits__gt=0).order_by("expires_at", "pk")
-    return sum(ledger.expire(lot_id, now) > 0 for lot_id in due.values_list("pk", flat=True)[:most])
+    expired = 0
+    for lot_id in due.values_list("pk", flat=True)[:most]:
+        try:
+            expired += ledger.expire(lot_id, now) > 0
+        except Exception:  # the others are not to wait for it
+            log.exception("a lot could not be expired", extra={"lot": str(lot_id)})
+    return expired

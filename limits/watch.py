@@ -86,7 +86,10 @@ def watch(now: datetime | None = None) -> int:
         cursor.execute(_DUE, {"month": month, "most": MOST})
         due = [Due(*row) for row in cursor.fetchall()]
     for each in due:
-        _note(each)
+        try:
+            _note(each)
+        except Exception:  # the others' keys are to stop all the same
+            log.exception("a limit could not be told of", extra={"scope": each.scope, "scope_id": str(each.scope_id)})
     return _send_notices() + _watch_balances()
 
 

@@ -40,6 +40,8 @@ def sweep(now: datetime) -> int:
         except OSError:  # smtplib's errors are among them
             log.exception("mails of statements wait")
             break
+        except Exception:  # one that can't be written keeps nobody else's
+            log.exception("a statement could not be mailed", extra={"workspace": str(profile.workspace_id)})
     return sent
 
 

@@ -33,7 +33,10 @@ def sweep(now: datetime) -> int:
         StoredObject.objects.filter(workspace__deleted_at__lt=now - _DELETED),
     ):
         for row in rows.order_by("pk")[:_BATCH]:
-            gone += objects.delete(row)
+            try:
+                gone += objects.delete(row)
+            except Exception:  # the others are not to wait for it
+                log.exception("a file could not be deleted", extra={"file": str(row.pk)})
     return gone
 
 

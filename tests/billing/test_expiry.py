@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
-from billing import expiry
+from billing import expiry, ledger
 from billing.models import HOUSE_ACCOUNTS, Account, CreditLot, Transfer
 from core import clock
 from tests.support.money import Payer, new_payer
@@ -92,6 +92,24 @@ def test_the_sweep_is_bounded(payer: Payer, later: Any) -> None:
 
 
 # ── Before the sweep comes by ────────────────────────────────────────────────────────────────────────────────────────
+def test_a_lot_that_breaks_holds_up_no_other(payer: Payer, later: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for minutes in (1, 2, 3):
+        payer.give(10 * CREDIT, PROMOTIONAL, clock.now() + timedelta(minutes=minutes))
+    broken, really = CreditLot.objects.filter(wallet_id=payer.workspace.pk).earliest("expires_at"), ledger.expire
+
+    def breaks(lot_id: Any, now: Any) -> int:
+        if lot_id == broken.pk:
+            raise RuntimeError("a bug")
+        return really(lot_id, now)
+
+    later.shift(SOON)
+    with monkeypatch.context() as patched:
+        patched.setattr(ledger, "expire", breaks)
+        assert [expiry.sweep(), expiry.sweep()] == [2, 0]
+    assert [expiry.sweep(), payer.books().balance] == [1, 0]
+    assert verify.verify().clean
+
+
 def test_what_is_over_buys_nothing_from_that_moment(payer: Payer, later: Any) -> None:
     payer.give(10 * CREDIT, PROMOTIONAL, clock.now() + SOON)
     payer.give(5 * CREDIT, CreditLot.Kind.PAID)

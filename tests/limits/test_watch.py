@@ -12,7 +12,7 @@ from django.core.mail import EmailMessage
 from django.core.mail.backends.locmem import EmailBackend
 
 from core import clock
-from events import audit
+from events import audit, outbox
 from events.models import AuditEvent
 from keys import issuing
 from keys.models import ApiKey
@@ -93,6 +93,32 @@ def test_a_key_that_is_to_stop_is_disabled_and_stays_so() -> None:
     assert watch() == 0, "told this month already, and enabled by hand since"
     payer.key.refresh_from_db()
     assert payer.key.enabled
+
+
+def test_a_notice_that_breaks_keeps_no_other_key_from_stopping(monkeypatch: pytest.MonkeyPatch) -> None:
+    payers = [new_payer(1_000) for _ in range(3)]
+    for payer in payers:
+        ApiKey.objects.filter(pk=payer.key.pk).update(spending_limit_microcredits=100, auto_disable=True)
+        spend(payer, 100)
+    really, broken = outbox.tell, {payer.workspace.pk for payer in payers}
+
+    def tell(workspace_id: Any, *rest: Any, **named: Any) -> None:
+        if workspace_id in broken:
+            raise RuntimeError("a bug")
+        really(workspace_id, *rest, **named)
+
+    monkeypatch.setattr(outbox, "tell", tell)
+
+    def enabled() -> set[Any]:
+        keys = ApiKey.objects.filter(pk__in=[payer.key.pk for payer in payers], enabled=True)
+        return set(keys.values_list("workspace_id", flat=True))
+
+    for payer in reversed(payers):
+        watch()
+        assert enabled() == broken, "neither half of a notice without the other"
+        broken.discard(payer.workspace.pk)
+    watch()
+    assert enabled() == set()
 
 
 def test_a_key_stops_at_a_raised_limit_too() -> None:

@@ -13,7 +13,7 @@ from django.core.mail import EmailMessage
 from core import clock
 from events import audit
 from orgs.models import Workspace
-from statements import mailing, profiles
+from statements import mailing, pdf, profiles
 from statements.models import BillingProfile, SentStatement
 from statements.months import Month
 from tests.support.money import Payer, new_payer
@@ -121,6 +121,26 @@ def test_an_address_that_is_refused_keeps_nobody_elses_statement(payer: Payer, m
     wrong.add("later@acme.example")
     mailing.sweep(DUE)
     assert [sent.to for sent in mail.outbox] == [["books@acme.example"]], "whoever comes first"
+
+
+def test_a_statement_that_can_not_be_written_keeps_nobody_elses(payer: Payer, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = new_payer(100 * CREDIT)
+    Workspace.objects.filter(pk=other.workspace.pk).update(created_at=MAY.start)
+    profiles.change(other.workspace, actor=audit.SYSTEM, email="later@acme.example", legal_name="Acme")
+    rows.call(other, CREDIT, at=datetime(2026, 5, 10, tzinfo=UTC))
+    really, broken = pdf.render, {payer.workspace.pk, other.workspace.pk}
+
+    def render(made: Any, workspace: Workspace, profile: Any) -> bytes:
+        if workspace.pk in broken:
+            raise RuntimeError("a letter that no font has")
+        return really(made, workspace, profile)
+
+    monkeypatch.setattr(pdf, "render", render)
+    assert (mailing.sweep(DUE), mail.outbox) == (0, [])
+    for mended, address in ((other, "later@acme.example"), (payer, "books@acme.example")):
+        broken.discard(mended.workspace.pk)
+        assert mailing.sweep(DUE) == 1
+        assert mail.outbox[-1].to == [address]
 
 
 def test_the_newest_address_counts(payer: Payer) -> None:

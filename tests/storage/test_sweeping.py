@@ -43,6 +43,25 @@ def test_expired_results_go_with_their_bytes(
     assert objects.find(workspace.pk, upload.pk) == upload
 
 
+def test_a_file_that_can_not_be_deleted_holds_up_no_other(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [
+        objects.store(workspace.pk, files.MP4, kind="video", filename="v.mp4", source="result") for _ in range(3)
+    ]  # fmt: skip
+    really, broken = objects.delete, rows[0]
+
+    def breaks(row: StoredObject) -> bool:
+        if row.pk == broken.pk:
+            raise RuntimeError("a bug")
+        return really(row)
+
+    monkeypatch.setattr(objects, "delete", breaks)
+    assert rows[-1].expires_at is not None
+    assert sweeping.sweep(rows[-1].expires_at + HOUR) == 2
+    assert list(StoredObject.objects.filter(workspace=workspace)) == [broken]
+
+
 def test_files_of_a_deleted_organization_go_after_a_month(workspace: Workspace) -> None:
     objects.store(workspace.pk, files.PNG, kind="image", filename="a.png")
     workspace.active, workspace.deleted_at = False, clock.now()
