@@ -179,22 +179,29 @@ def changes(payer: Payer) -> list[tuple[Callable[[], Any], Callable[[], Any], bo
     return [*made, (memberships.delete, again, False)]
 
 
+@pytest.mark.parametrize("together", [1, 2], ids=["alone", "batch"])
 @pytest.mark.parametrize("make", [lambda: new_payer(balance=1_000 * CREDIT), developer], ids=["personal", "member"])
-async def test_nothing_that_happens_to_a_key_escapes_a_lone_call(visitor: Visitor, make: Callable[[], Payer]) -> None:
+async def test_nothing_that_happens_to_a_key_escapes_the_short_way(
+    visitor: Visitor, make: Callable[[], Payer], together: int
+) -> None:
     payer = await later(make)
     for number, (happen, undo, fine) in enumerate(await later(lambda: changes(payer))):
         await acquainted(visitor, payer)
         before = await later(payer.books)
         await later(happen)
-        result = await visitor.one(payer.admit(5 * CREDIT))
-        assert type(result) is (Admitted if fine else Refused), number
-        assert visitor.functions[:2] == [ALONE[0], "hypereal_calls_read"], number
+        results = await visitor.ask(*(payer.admit(5 * CREDIT) for _ in range(together)))
+        assert {type(result) for result in results} == {Admitted if fine else Refused}, number
+        short = ALONE[0] if together == 1 else "hypereal_calls_apply"
+        assert visitor.functions[:2] == [short, "hypereal_calls_read"], number
         assert visitor.way() == ["short", "long", "long"], number
         if not fine:
             after = await later(payer.books)
             assert (after.balance, after.held, after.holds) == (before.balance, before.held, before.holds), number
         await later(undo)
         assert type(await visitor.one(payer.admit(1))) is Admitted, number
+        both = await visitor.ask(payer.admit(1), payer.admit(1))
+        assert visitor.functions[-1] == "hypereal_calls_apply", number
+        assert [type(result) for result in both] == [Admitted, Admitted], number
 
 
 async def test_what_is_not_an_ordinary_lone_call_goes_with_the_batches(visitor: Visitor, payer: Payer) -> None:
