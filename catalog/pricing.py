@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
+import msgspec
+
 from core.money import round_half_up
 from upstreams.wire import Usage
 
@@ -140,8 +142,7 @@ class Units:
     tier: str = DEFAULT_TIER
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(msgspec.Struct, frozen=True):
     """One part of a charge: ``quantity`` × ``price_microcredits`` / ``per``, exact and unrounded.
 
     ``model`` is set where another model's price applied.
@@ -164,8 +165,7 @@ class Line:
         return Fraction(self.numerator, TOKENS_PER_MTOK)
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(msgspec.Struct, frozen=True):
     """The cost of one call. ``amount_microcredits`` is the one rounded number; ``lines`` add up to it before rounding.
 
     ``unpriced`` names what the upstream did and this price does not know: it costs nothing here, and the caller is
@@ -190,9 +190,9 @@ def charge(rates: Rates, usage: Usage | None = None, units: Units | None = None)
     if usage is not None and rates.per_token:
         tier = _context_tier(rates, usage.input_tokens)
         service = rates.service_tier(usage.service_tier)
-        if not rates.knows_service_tier(usage.service_tier):
+        if service is None and not rates.knows_service_tier(usage.service_tier):
             unpriced.append(f"service_tier:{usage.service_tier}")
-        lines.extend(_token_lines(rates, usage, tier, service))
+        lines += _token_lines(rates, usage, tier, service)
     if usage is not None:
         for name, count in usage.server_tool_calls:
             price = rates.server_tool(name)
@@ -326,11 +326,12 @@ def split_output(usage: Usage) -> dict[str, int]:
     return {"output": left - audio, "audio_output": audio}
 
 
-def _token_lines(rates: Rates, usage: Usage, tier: ContextTier | None, service: ServiceTier | None) -> Iterator[Line]:
-    for split in (split_input(usage), split_output(usage)):
-        for bucket, tokens in split.items():
-            if tokens:
-                yield Line(bucket, tokens, _rate(rates, bucket, tier, service), TOKENS_PER_MTOK)
+def _token_lines(rates: Rates, usage: Usage, tier: ContextTier | None, service: ServiceTier | None) -> list[Line]:
+    return [
+        Line(bucket, tokens, _rate(rates, bucket, tier, service), TOKENS_PER_MTOK)
+        for bucket, tokens in (*split_input(usage).items(), *split_output(usage).items())
+        if tokens
+    ]
 
 
 def _rate(rates: Rates, bucket: str, tier: ContextTier | None, service: ServiceTier | None) -> int:

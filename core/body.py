@@ -63,6 +63,12 @@ class BodyReader:
         self._most_bytes = most_bytes
         self._counted = 0
 
+    def take(self, body: bytes, length: int | None) -> bytes:
+        """A body that the server has read. Raises RequestTooLarge, Overloaded."""
+        self._count(length or 0)
+        self._count_up_to(len(body))
+        return body
+
     async def read(self, receive: Receive, length: int | None, *, seconds: float | None) -> bytes:
         """The whole body. Raises RequestTooLarge, Overloaded, InvalidRequest (too slow), ClientGone.
 

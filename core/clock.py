@@ -11,6 +11,11 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+def unix() -> float:
+    """The current moment in Unix seconds."""
+    return time.time()
+
+
 def monotonic() -> float:
     """Seconds on a clock that never goes back; for time-outs only."""
     return time.monotonic()

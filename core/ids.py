@@ -18,6 +18,7 @@ _last = 0
 _POOL_BYTES = 4096
 _TAIL = (1 << 62) - 1
 _new, _set = object.__new__, object.__setattr__
+_UNKNOWN = SafeUUID.unknown
 #: A minute in the stamp's units. Ids stay in order over smaller steps back of the clock; a larger one is believed.
 _LARGEST_STEP_BACK = 60_000 << 12
 #: Random numbers of 64 bits fetched in advance: a system call for each id would cost more than all the rest of it, and
@@ -50,7 +51,7 @@ def _uuid(number: int) -> UUID:
     """As ``UUID(int=number)``, which spends three times as long on looking which of its six arguments is given."""
     made = _new(UUID)
     _set(made, "int", number)
-    _set(made, "is_safe", SafeUUID.unknown)
+    _set(made, "is_safe", _UNKNOWN)
     return made
 
 

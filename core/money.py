@@ -24,6 +24,13 @@ def credits(amount_microcredits: int) -> Decimal:
     return whole if value == whole else value.normalize()
 
 
+def credits_text(amount_microcredits: int) -> str:
+    """The amount in credits as `credits` prints it, for what is written with each call."""
+    whole, rest = divmod(abs(amount_microcredits), MICROCREDITS_PER_CREDIT)
+    sign = "-" if amount_microcredits < 0 else ""
+    return f"{sign}{whole}.{rest:06}".rstrip("0") if rest else f"{sign}{whole}"
+
+
 def credits_json(amount_microcredits: int) -> int | float:
     """The amount in credits as a JSON number with at most six decimals.
 

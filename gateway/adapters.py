@@ -236,5 +236,8 @@ def adapter_for(spoken: str, entry: TargetEntry) -> Adapter | None:
 
 def chain_for(spoken: str, targets: Iterable[TargetEntry]) -> list[TargetEntry]:
     """The targets that can be asked, in order; those that a call must be converted for come behind the others."""
+    targets = tuple(targets)
+    if len(targets) == 1:
+        return list(targets) if adapter_for(spoken, targets[0]) is not None else []
     ways = [(adapter, entry) for entry in targets if (adapter := adapter_for(spoken, entry)) is not None]
     return [entry for _, entry in sorted(ways, key=lambda way: way[0].converts)]

@@ -43,7 +43,7 @@ class Breaker:
 
     def admits(self, target: Target) -> bool:
         """Whether the target may be tried. After its time out one call probes it; the others wait for its outcome."""
-        circuit = self._circuits.get(name_of(target))
+        circuit = self._circuits.get(name_of(target)) if self._circuits else None
         if circuit is None or not circuit.open_until:
             return True
         if self._monotonic() < circuit.open_until or circuit.probing:
@@ -58,7 +58,8 @@ class Breaker:
 
     def succeeded(self, target: Target) -> None:
         """The target did its work; a caller's own mistake that it pointed out counts as that too."""
-        self._circuits.pop(name_of(target), None)
+        if self._circuits:
+            self._circuits.pop(name_of(target), None)
 
     def failed(self, target: Target, *, at_once: bool = False, retry_after: float | None = None) -> None:
         """The target failed. ``at_once`` (our account is refused) or a long ``retry_after`` leaves it out directly."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 from collections.abc import Callable
 from functools import partial
@@ -72,7 +73,10 @@ async def serve(request: GatewayRequest, dialect: Dialect) -> Answer | StreamAns
     if name is not None:
         hashes = await _heavy(runtime, call, replay.hashes, name, "POST", request.path, call.body)
     price_of = partial(resolve.price_of, runtime.catalog.snapshot)
-    meter = await _heavy(runtime, call, Meter.of, call, entry, runtime.limits, price_of)
+    if len(call.body) > runtime.limits.parse_in_thread_bytes:
+        meter = await asyncio.to_thread(Meter.of, call, entry, runtime.limits, price_of)
+    else:
+        meter = Meter.of(call, entry, runtime.limits, price_of)
     if request.quoting:
         return quote.answer(call, entry, meter, runtime.limits)
     admission = await admit(
@@ -87,7 +91,7 @@ async def serve(request: GatewayRequest, dialect: Dialect) -> Answer | StreamAns
     )
     if call.stream:
         return _stream(StreamRun(runtime, ticket, request.drop_connection))
-    return await _whole(WholeRun(runtime, ticket))
+    return await _whole(WholeRun(runtime, ticket, request.lasting_task()))
 
 
 async def count(request: GatewayRequest) -> None:
@@ -270,7 +274,7 @@ async def admit(
 
 
 async def _whole(run: WholeRun) -> Answer:
-    whole = await run.answer
+    whole = await run.answer()
     headers = served_headers(run.ticket.entry, whole.entry, run.trail)
     headers += receipt_headers(whole.receipt)
     if (receipts := run.ticket.call.receipts) is not None:
@@ -293,22 +297,25 @@ def _stream(run: StreamRun) -> StreamAnswer:
 
 def served_headers(model: ModelEntry, entry: TargetEntry, trail: Trail) -> RawHeaders:
     """Which model, provider and attempt served, and what came of the attempts before it."""
-    headers = [
-        (b"x-hypereal-provider", entry.target.provider.encode("latin-1")),
-        (b"x-hypereal-model", model.slug.encode("latin-1")),
-        (b"x-hypereal-attempts", b"%d" % trail.attempts),
-        (b"x-hypereal-trace", trail.header().encode("latin-1", "replace")),
-    ]
-    if entry.sandbox:
-        headers.append((b"x-hypereal-sandbox", b"1"))
-    return headers
+    same = _served_by(entry.target.provider, model.slug, trail.attempts, entry.sandbox)
+    return [*same, (b"x-hypereal-trace", trail.header().encode("latin-1", "replace"))]
+
+
+@functools.lru_cache(maxsize=4096)
+def _served_by(provider: str, model: str, attempts: int, sandbox: bool) -> tuple[tuple[bytes, bytes], ...]:
+    headers = (
+        (b"x-hypereal-provider", provider.encode("latin-1")),
+        (b"x-hypereal-model", model.encode("latin-1")),
+        (b"x-hypereal-attempts", b"%d" % attempts),
+    )
+    return (*headers, (b"x-hypereal-sandbox", b"1")) if sandbox else headers
 
 
 def receipt_headers(receipt: Receipt) -> RawHeaders:
     """What a whole answer's receipt will say of use and money, under the words that it has there."""
     return [
-        (b"x-hypereal-credits", str(money.credits(receipt.charged_microcredits)).encode()),
-        (b"x-hypereal-reserved-credits", str(money.credits(receipt.reserved_microcredits)).encode()),
+        (b"x-hypereal-credits", money.credits_text(receipt.charged_microcredits).encode()),
+        (b"x-hypereal-reserved-credits", money.credits_text(receipt.reserved_microcredits).encode()),
         (b"x-hypereal-price-version", b"%d" % receipt.price_version),
         (b"x-hypereal-usage", _used(receipt)),
     ]
@@ -335,8 +342,8 @@ def again(stored: Replay) -> Answer:
             param="Idempotency-Key",
             extra={"request_id": str(stored.request_id)},
         ) from None
-    headers = [(b"x-request-id", str(stored.request_id).encode()), (b"idempotency-replayed", b"true")]
-    return Answer(stored.status, body, headers, stored.content_type.encode("latin-1"))
+    content_type = stored.content_type.encode("latin-1")
+    return Answer(stored.status, body, [(b"idempotency-replayed", b"true")], content_type, stored.request_id)
 
 
 async def _heavy(runtime: Runtime, call: Call, work: Callable[..., T], *args: Any) -> T:

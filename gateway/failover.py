@@ -152,8 +152,15 @@ class Failover:
         deadline = self._monotonic() + (total_seconds or self._limits.total_seconds)
         unknown: UnknownHere | None = None
         for entry in self._in_order(chain):
+            began = self._monotonic()
             try:
-                return await self._ask_twice(entry, ask, trail, deadline, gone)
+                try:
+                    return await self._try(entry, ask, trail, deadline)
+                except UpstreamRefusal:
+                    raise
+                except UpstreamError as error:
+                    took_seconds = self._monotonic() - began
+                    return await self._ask_again(entry, ask, trail, deadline, gone, error, took_seconds)
             except UnknownHere as refusal:
                 unknown = unknown or refusal
             except UpstreamRefusal as refusal:
@@ -182,21 +189,21 @@ class Failover:
         if chain and not asked:
             yield min(chain, key=lambda entry: self.breaker.seconds_left(entry.target))
 
-    async def _ask_twice(
-        self, entry: TargetEntry, ask: Ask[T], trail: Trail, deadline: float, gone: Callable[[], bool]
+    async def _ask_again(
+        self,
+        entry: TargetEntry,
+        ask: Ask[T],
+        trail: Trail,
+        deadline: float,
+        gone: Callable[[], bool],
+        error: UpstreamError,
+        took_seconds: float,
     ) -> T:
-        """One attempt, and one more where that is worth it. Raises the last one's UpstreamError, and CallerLeft."""
-        started = self._monotonic()
-        try:
-            return await self._try(entry, ask, trail, deadline)
-        except UpstreamRefusal:
-            raise
-        except UpstreamError as error:
-            left_out = self.breaker.seconds_left(entry.target) > 0
-            if left_out or not self._worth_a_retry(error, self._monotonic() - started):
-                raise
-            if not await self._pause(error, deadline, trail):
-                raise
+        """One more attempt after ``error``, where that is worth it. Raises the last UpstreamError, and CallerLeft."""
+        if self.breaker.seconds_left(entry.target) > 0 or not self._worth_a_retry(error, took_seconds):
+            raise error
+        if not await self._pause(error, deadline, trail):
+            raise error
         if gone():
             raise CallerLeft("the caller left")
         return await self._try(entry, ask, trail, deadline)

@@ -11,6 +11,7 @@ import logging
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
+from uuid import UUID
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -144,7 +145,7 @@ class GatewayHandler(ASGIHandler):
             facts = await directory.find(secret_hash)
         if facts is None:
             raise auth.refusal_of_unknown(secret)
-        facts.check_usable(clock.now().timestamp())
+        facts.check_usable(clock.unix())
         request.key = facts
         request.authenticated = True
         if facts.allowed_networks:
@@ -156,9 +157,13 @@ class GatewayHandler(ASGIHandler):
         if request.raw_headers.get(b"content-encoding", b"identity") != b"identity":
             raise InvalidRequest("Compressed bodies are not accepted.", param="Content-Encoding")
         length = declared_length(request.raw_headers, limits.max_body_bytes)
-        request.body_reader = BodyReader(request.runtime.bodies, limits.max_body_bytes)
+        reader = request.body_reader = BodyReader(request.runtime.bodies, limits.max_body_bytes)
+        body = request.take_body()
+        if body is not None:
+            request.set_body(reader.take(body, length))
+            return
         seconds = None if request.body_is_here() else limits.body_seconds
-        request.set_body(await request.body_reader.read(receive, length, seconds=seconds))
+        request.set_body(await reader.read(receive, length, seconds=seconds))
 
     async def _call_view(self, request: GatewayRequest) -> Response:
         answer: Response = await request.view(request, **request.view_arguments)
@@ -185,9 +190,12 @@ class GatewayHandler(ASGIHandler):
             headers = self._headers(request, header_lines(dict(answer.items())), None)
         else:
             body, status = answer.body, answer.status
-            headers = self._headers(request, answer.headers, answer.content_type if status != 204 else None)
+            content_type = answer.content_type if status != 204 else None
+            headers = self._headers(request, answer.headers, content_type, answer.request_id)
         if status != 204:
             headers.append((b"content-length", b"%d" % len(body)))
+        if request.send_at_once(status, headers, body):
+            return
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -215,15 +223,13 @@ class GatewayHandler(ASGIHandler):
         finally:
             watch.cancel()
 
-    def _headers(self, request: GatewayRequest, own: RawHeaders, content_type: bytes | None) -> RawHeaders:
-        headers: RawHeaders = []
+    def _headers(
+        self, request: GatewayRequest, own: RawHeaders, content_type: bytes | None, earlier: UUID | None = None
+    ) -> RawHeaders:
+        request_id = str(earlier or request.id).encode()
+        headers: RawHeaders = [*own, (b"x-request-id", request_id)]
         if content_type is not None:
             headers.append((b"content-type", content_type))
-        headers += own
-        request_id = next((value for name, value in own if name == b"x-request-id"), b"")
-        if not request_id:
-            request_id = str(request.id).encode()
-            headers.append((b"x-request-id", request_id))
         if request.id_header:
             headers.append((request.id_header, request_id))
         if request.allowance is not None:

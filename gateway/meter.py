@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final
 from uuid import UUID
+
+from msgspec import structs
 
 from catalog import pricing
 from catalog.entries import ModelEntry, PriceEntry
@@ -110,23 +111,23 @@ class Meter:
         price = self._price_of(model) if model else None
         charge = pricing.charge(price.rates if price is not None else self._rates, usage)
         if model and price is None:
-            return replace(charge, unpriced=(*charge.unpriced, f"model:{model}"))
+            return structs.replace(charge, unpriced=(*charge.unpriced, f"model:{model}"))
         if model:
-            return replace(charge, lines=tuple(replace(line, model=model) for line in charge.lines))
+            return structs.replace(charge, lines=tuple(structs.replace(line, model=model) for line in charge.lines))
         return charge
 
     def saved_microcredits(self, usage: Usage, charged_microcredits: int) -> int:
         """What the prompt cache saved: the same tokens at the full input rate, less the charge. Never negative."""
         if not usage.cached_input_tokens:
             return 0
-        uncached = replace(usage, cached_input_tokens=0, cache_write_5m_tokens=0, cache_write_1h_tokens=0)
+        uncached = structs.replace(usage, cached_input_tokens=0, cache_write_5m_tokens=0, cache_write_1h_tokens=0)
         return max(0, self.charge(uncached).amount_microcredits - charged_microcredits)
 
 
 def _rest_of(usage: Usage) -> Usage:
     """``usage`` without its parts that ran elsewhere."""
     parts = [part for _, part in usage.elsewhere]
-    return replace(
+    return structs.replace(
         usage,
         input_tokens=usage.input_tokens - sum(part.input_tokens for part in parts),
         cached_input_tokens=usage.cached_input_tokens - sum(part.cached_input_tokens for part in parts),

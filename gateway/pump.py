@@ -1,7 +1,8 @@
 """A pump owns one admitted call to its very end: the upstream, the growth of the hold, and the settlement.
 
-It runs in a task of its own, because whoever waits for the answer may leave at any moment, and money must not depend on
-when that is noticed. The answer only reads what the pump has ready.
+It runs in a task that nobody ends but the pump's own `interrupt`, because whoever waits for the answer may leave at any
+moment, and money must not depend on when that is noticed. For a stream, and wherever the server might cancel the
+request's task, that is a task of its own, and the answer only reads what the pump has ready.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 from uuid import UUID
 
 from catalog.entries import ModelEntry, TargetEntry
@@ -113,7 +114,8 @@ class Whole:
 class Run(Generic[TicketT]):
     """What all kinds of calls have in common: the task, its interruption, the log row, the ends."""
 
-    def __init__(self, runtime: Runtime, ticket: TicketT) -> None:
+    def __init__(self, runtime: Runtime, ticket: TicketT, task: asyncio.Task[Any] | None = None) -> None:
+        """``task`` is the running one, where the run is to be awaited in it; else it begins in one of its own."""
         self.ticket = ticket
         self.trail = Trail()
         self._runtime = runtime
@@ -124,7 +126,8 @@ class Run(Generic[TicketT]):
         #: The provider's id of the answer, where it keeps that under it.
         self._response_id: str | None = None
         runtime.runs.add(self)
-        self.task = runtime.loop.create_task(self._run())
+        self._is_awaited_in_place = task is not None
+        self.task = task or runtime.loop.create_task(self._run())
 
     def interrupt(self, reason: ProductError) -> None:
         """End the call now, unless it is ending already; what was delivered is settled."""
@@ -132,7 +135,7 @@ class Run(Generic[TicketT]):
             self._interruption = reason
             self.task.cancel()
 
-    async def _run(self) -> None:
+    async def _run(self) -> Any:
         raise NotImplementedError
 
     def _caller_is_gone(self) -> bool:
@@ -213,9 +216,9 @@ class Run(Generic[TicketT]):
 class TokenRun(Run[Ticket]):
     """A call that is billed by the token."""
 
-    def __init__(self, runtime: Runtime, ticket: Ticket) -> None:
+    def __init__(self, runtime: Runtime, ticket: Ticket, task: asyncio.Task[Any] | None = None) -> None:
         self._exchange = Exchange(runtime.pool, ticket.call, runtime.limits, ticket.meter.input_estimate)
-        super().__init__(runtime, ticket)
+        super().__init__(runtime, ticket, task)
 
     def _receipt(self, usage: Usage) -> Receipt:
         """What the call costs."""
@@ -242,39 +245,42 @@ class TokenRun(Run[Ticket]):
 class OnePieceRun(Run[TicketT]):
     """A call that is answered in one piece. It is finished and billed whether or not its caller still waits."""
 
-    def __init__(self, runtime: Runtime, ticket: TicketT) -> None:
-        self.answer: asyncio.Future[Whole] = runtime.loop.create_future()
-        super().__init__(runtime, ticket)
+    async def answer(self) -> Whole:
+        """The answer, settled, once. Raises the ProductError that the caller gets; then nothing is charged."""
+        if self._is_awaited_in_place:
+            return await self._outcome()
+        await asyncio.wait((self.task,))  # a waiter who is cancelled does not end it
+        outcome: Whole | ProductError = self.task.result()
+        if isinstance(outcome, ProductError):
+            raise outcome
+        return outcome
 
-    async def _run(self) -> None:
+    async def _run(self) -> Whole | ProductError:
+        try:
+            return await self._outcome()
+        except ProductError as error:
+            return error  # where nobody waits any more, nobody needs to be told
+
+    async def _outcome(self) -> Whole:
         try:
             try:
-                whole = await self._serve()
+                return await self._serve()
             except ProductError as error:
-                await self._fail(error)
+                failure = error
             except asyncio.CancelledError:
-                await self._fail(self._reason())
+                failure = self._reason()
             except Exception as error:
-                await self._fail(self._unexpected(error))
-            else:
-                if not self.answer.done():
-                    self.answer.set_result(whole)
+                failure = self._unexpected(error)
+            self._ending = True
+            failure.headers.update(self.told_of_attempts())
+            await self._void(failure)
+            raise failure from None
         finally:
             self._runtime.runs.discard(self)
-            if not self.answer.done():
-                self.answer.cancel()
 
     async def _serve(self) -> Whole:
         """The answer, settled. Raises ProductError."""
         raise NotImplementedError
-
-    async def _fail(self, error: ProductError) -> None:
-        self._ending = True
-        error.headers.update(self.told_of_attempts())
-        await self._void(error)
-        if not self.answer.done():
-            self.answer.set_exception(error)
-            self.answer.exception()  # where nobody waits any more, nobody needs to be told
 
 
 class WholeRun(TokenRun, OnePieceRun[Ticket]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -38,31 +39,31 @@ class GatewayRequest(HttpRequest):
     view_arguments: dict[str, Any]
     #: ASGI's own, for endpoints that read their body themselves.
     receive: Callable[[], Awaitable[Mapping[str, Any]]]
+    allowance: Allowance | None = None
+    authenticated = False
+    body_reader: BodyReader | None = None
+    #: A second header for ``id``, by the format of the endpoint.
+    id_header = b""
+    #: Whether the log already has, or will have, a row for this call.
+    logged = False
+    #: What is known of the call by now, for the log row of a refusal.
+    model = ""
+    stream = False
+    #: Whether only a quote is asked for: such a call is never admitted.
+    quoting = False
+    # Django's initialiser, which would fill what is lazy here, sets these on each request.
+    resolver_match = None
+    content_type = content_params = None
+    _body = b""
+    _read_started = False
 
     def __init__(self, scope: Mapping[str, Any], receive: object, path: str) -> None:
-        # Django's initialiser would fill what is lazy here.
         self.scope = scope
         self.id: UUID = ids.uuid7()
         self.started = clock.monotonic()
         self.path = self.path_info = path
         self.method = scope["method"]
         self.raw_headers: dict[bytes, bytes] = dict(scope["headers"])
-        self.resolver_match = None
-        self.content_type = self.content_params = None
-        self.allowance: Allowance | None = None
-        self.authenticated = False
-        self.body_reader: BodyReader | None = None
-        #: A second header for ``id``, by the format of the endpoint.
-        self.id_header = b""
-        #: Whether the log already has, or will have, a row for this call.
-        self.logged = False
-        #: What is known of the call by now, for the log row of a refusal.
-        self.model = ""
-        self.stream = False
-        #: Whether only a quote is asked for: such a call is never admitted.
-        self.quoting = False
-        self._body = b""
-        self._read_started = False
         # uvicorn's record of the exchange. Another server has none: then a caller who leaves during a call that is
         # answered in one piece goes unmarked, which changes nothing about money.
         self._cycle = getattr(receive, "__self__", None)
@@ -79,6 +80,20 @@ class GatewayRequest(HttpRequest):
     def body_is_here(self) -> bool:
         """Whether the server has read all of the body already."""
         return not getattr(self._cycle, "more_body", True)
+
+    def take_body(self) -> bytes | None:
+        """The body, where the server has all of it already and hands it out without being waited for."""
+        take: Callable[[], bytes | None] | None = getattr(self._cycle, "take_body", None)
+        return take() if take is not None else None
+
+    def send_at_once(self, status: int, headers: RawHeaders, body: bytes) -> bool:
+        """Answer in one piece, where the server can. False: nothing was sent."""
+        send: Callable[..., bool] | None = getattr(self._cycle, "answer", None)
+        return send is not None and send(status, headers, body)
+
+    def lasting_task(self) -> asyncio.Task[Any] | None:
+        """The running task, where the server lets it go on when the caller leaves."""
+        return getattr(self._cycle, "task", None)
 
     def caller_is_gone(self) -> bool:
         """Whether the server knows that the connection is closed."""
@@ -128,6 +143,8 @@ class Answer:
     body: bytes = field(repr=False)
     headers: RawHeaders = field(default_factory=list)
     content_type: bytes = JSON
+    #: The call that it answers, where that is an earlier one.
+    request_id: UUID | None = None
 
     @classmethod
     def of(cls, value: Any, status: int = 200) -> Answer:

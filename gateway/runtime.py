@@ -25,11 +25,11 @@ from gateway.failover import Failover
 from gateway.health import Publisher
 from gateway.limits import Limits
 from gateway.notices import Notices
+from gateway.writer import Writer
 from keys.directory import CHANNEL as KEYS_CHANNEL
 from keys.directory import Directory
 from upstreams.client import Pool
 from usage.committer import Committer
-from usage.items import Item, Result, Settle, Void
 
 if TYPE_CHECKING:
     from gateway.pump import Run
@@ -63,6 +63,8 @@ class Runtime:
         self.committer = Committer(
             dsn, durable=settings.COMMIT_MODE != "fast", heartbeat_seconds=settings.HOLD_HEARTBEAT_SECONDS
         )
+        #: ``write(item)`` hands an item to the books and waits until it is durable, within bounds.
+        self.write = Writer(self.committer, limits.settle_wait_seconds).write
         self.directory = Directory(dsn, ttl_seconds=limits.directory_ttl_seconds)
         self.limiter = Limiter(redis_url, rate_limit)
         self.failover = Failover(Breaker(limits), limits)
@@ -96,21 +98,6 @@ class Runtime:
         self.committer.start()
         self._notices.start()
         self._publisher.start()
-
-    async def write(self, item: Item) -> bool:
-        """Hand ``item`` to the books and wait, at most `settle_wait_seconds`. False: it is not, or can not be, written.
-
-        A settlement that the database can't take (a provider's absurd numbers) must not hold credits for ever: its
-        hold is given back.
-        """
-        future = self.committer.submit(item)
-        written: asyncio.Future[bool] = self.loop.create_future()
-        future.add_done_callback(lambda done: _tell(written, self._heed(item, done)))
-        timer = self.loop.call_later(self.limits.settle_wait_seconds, _tell, written, False)
-        try:
-            return await written
-        finally:
-            timer.cancel()
 
     async def read(self, query: Callable[[], T]) -> T:
         """The answer of ``query``, which may use the ORM: one at a time, in a thread that keeps no connection.
@@ -175,18 +162,6 @@ class Runtime:
         end = self.loop.time() + seconds
         while (self.runs or self.open_requests) and self.loop.time() < end:  # noqa: ASYNC110  (two counts, once in a life)
             await asyncio.sleep(_TICK_SECONDS)
-
-    def _heed(self, item: Item, future: asyncio.Future[Result]) -> bool:
-        """Whether the item was written; what went wrong is said once, not raised into an answer that is ready."""
-        if future.cancelled():
-            return False
-        error = future.exception()
-        if error is None:
-            return True
-        logger.error("an item of the books failed: %s of %s", type(error).__name__, type(item).__name__)
-        if isinstance(item, Settle):
-            self.committer.submit_nowait(Void(item.hold_id, item.workspace_id, item.key_id))
-        return False
 
     def _report(self) -> ProcessReport:
         return self.failover.health.report(self._publisher.process, self.failover.breaker)
@@ -263,11 +238,6 @@ async def _started() -> Runtime:
     runtime = Runtime.from_settings()
     await runtime.start()
     return runtime
-
-
-def _tell(written: asyncio.Future[bool], outcome: bool) -> None:
-    if not written.done():
-        written.set_result(outcome)
 
 
 __all__: Sequence[str] = ("Runtime", "database_dsn", "ensure", "running", "shut", "shutting_down")

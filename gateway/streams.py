@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Final
+
+from msgspec import structs
 
 from core import clock
 from core.errors import ProductError
@@ -159,7 +160,7 @@ class StreamRun(TokenRun):
             error = None  # the answer is whole, whatever happened behind it
         usage = relay.billable_usage(meter.input_estimate() if relay.usage is None else 0)
         if stopped:
-            usage = replace(usage, output_tokens=self._delivered_tokens, estimated=True)
+            usage = structs.replace(usage, output_tokens=self._delivered_tokens, estimated=True)
         receipt = self._receipt(usage)
         answer = Answer(200, "text/event-stream", None) if ticket.hashes is not None else None
         if error is not None:

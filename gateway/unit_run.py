@@ -159,7 +159,7 @@ async def serve(request: GatewayRequest, parse: Callable[[], UnitCall]) -> Answe
             request.id, request.started, key, call, entry, chain, entry.price, units, hashes, request.caller_is_gone
         ),
     )
-    whole = await run.answer
+    whole = await run.answer()
     headers = engine.served_headers(entry, whole.entry, run.trail) + engine.receipt_headers(whole.receipt)
     return Answer(200, whole.body, headers, whole.content_type.encode("latin-1"))
 

@@ -19,16 +19,12 @@ PREFACE_LIMIT_BYTES = 1024 * 1024
 HELD_LIMIT_EVENTS = 1000
 
 _Fields = dict[str, msgspec.Raw]
-# What tells that an event needs a look. Inside texts quotes are escaped, so that these never match there.
-_TELLING = tuple(
-    re.compile(pattern)
-    for pattern in (
-        rb'"usage"(?!\s*:\s*null)',
-        rb'"finish_reason"(?!\s*:\s*null)',
-        rb'"error"',
-        rb"\[DONE\]",
-        rb"event:",
-    )
+# What tells that an event needs a look. Inside texts quotes are escaped, so that the first two never stand there. A
+# member that is null tells nothing: how most streams write that, and how it may be written.
+_TELLING = (b'"error"', b"[DONE]", b"event:")
+_TELLING_UNLESS_NULL = tuple(
+    (b'"%b"' % name, b'"%b":null' % name, re.compile(rb'"%b"(?!\s*:\s*null)' % name))
+    for name in (b"usage", b"finish_reason")
 )
 
 
@@ -274,8 +270,13 @@ class Relay:
 def _end_of_plain_run(block: bytes, start: int) -> int:
     """How far the block holds nothing that needs a look (usage, finish, error, end), up to an event boundary."""
     end = len(block)
-    for pattern in _TELLING:
-        if match := pattern.search(block, start, end):
+    for word in _TELLING:
+        if (found := block.find(word, start, end)) >= 0:
+            end = found
+    for member, null, telling in _TELLING_UNLESS_NULL:
+        if block.count(member, start, end) != block.count(null, start, end) and (
+            match := telling.search(block, start, end)
+        ):
             end = match.start()
     return end if end == len(block) else sse.start_of_event(block, start, end)
 

@@ -41,8 +41,8 @@ def read_usage(block: JsonObject, service_tier: str | None = None) -> Usage:
     Cached and written tokens are parts of the input here, under half a dozen names. Output is the larger of what is
     reported and what total minus input leaves: some upstreams keep reasoning out of the completion count but bill it.
     """
-    total_input = _first(block, "prompt_tokens", "input_tokens")
-    reported_output = _first(block, "completion_tokens", "output_tokens")
+    total_input = token_count(block.get("prompt_tokens")) or token_count(block.get("input_tokens"))
+    reported_output = token_count(block.get("completion_tokens")) or token_count(block.get("output_tokens"))
     output = max(reported_output, token_count(block.get("total_tokens")) - total_input)
     input_details = _details(block, "prompt_tokens_details", "input_tokens_details")
     output_details = _details(block, "completion_tokens_details", "output_tokens_details")
@@ -140,13 +140,6 @@ def _details(block: JsonObject, *names: str) -> JsonObject:
         if isinstance(value, dict):
             return value
     return {}
-
-
-def _first(block: JsonObject, *names: str) -> int:
-    for name in names:
-        if (count := token_count(block.get(name))) > 0:
-            return count
-    return 0
 
 
 def token_count(value: Any) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
+
+from msgspec import structs
 
 from upstreams import classify, gemini_parts, loose_json, sse
 from upstreams.chat_relay import HELD_LIMIT_EVENTS, PREFACE_LIMIT_BYTES
@@ -92,7 +93,7 @@ class Relay:
             return Usage(input_estimate, output_tokens=self._shown_tokens, server_tool_calls=tools, estimated=True)
         if self.finished and self._counted_last:
             return self.usage
-        return replace(self.usage, output_tokens=self.output_tokens_estimate, estimated=True)
+        return structs.replace(self.usage, output_tokens=self.output_tokens_estimate, estimated=True)
 
     def _take(self, block: bytes) -> list[bytes]:
         out: list[bytes] = []

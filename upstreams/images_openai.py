@@ -87,7 +87,7 @@ def edit_request(target: Target, order: Order, sources: Iterable[Source], mask: 
     request = openai.request_to(target, "/images/edits", {}, stream=False)
     boundary = secrets.token_hex(16)
     headers = [(name, value) for name, value in request.headers if name != "content-type"]
-    return replace(
+    return msgspec.structs.replace(
         request,
         headers=(("content-type", f"multipart/form-data; boundary={boundary}"), *headers),
         body=_form(boundary, members, files),

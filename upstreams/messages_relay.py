@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
+
+from msgspec import structs
 
 from upstreams import classify, loose_json, sse
 from upstreams.chat_relay import HELD_LIMIT_EVENTS, PREFACE_LIMIT_BYTES
@@ -111,7 +112,7 @@ class Relay:
             return Usage(input_tokens=input_estimate, output_tokens=self._text.estimate, estimated=True)
         if self._output_is_final:
             return self.usage
-        return replace(self.usage, output_tokens=self.output_tokens_estimate, estimated=True)
+        return structs.replace(self.usage, output_tokens=self.output_tokens_estimate, estimated=True)
 
     def _take(self, block: bytes) -> list[bytes]:
         """Whole events: runs with nothing to look at go through as one slice, the others one by one."""

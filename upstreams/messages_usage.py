@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
+
+from msgspec import structs
 
 from upstreams.chat_usage import token_count
 from upstreams.wire import Usage
@@ -42,7 +43,7 @@ def read_usage(block: JsonObject, *, in_container: bool = False) -> Usage:
             if model := _text(part, "model"):
                 elsewhere.append((model, one))
     details = block.get("output_tokens_details")
-    return replace(
+    return structs.replace(
         usage,
         reasoning_tokens=token_count(details.get("thinking_tokens")) if isinstance(details, dict) else 0,
         service_tier=_tier(block),
@@ -96,7 +97,7 @@ def _for_an_hour(block: JsonObject) -> int:
 
 
 def _together(one: Usage, other: Usage) -> Usage:
-    return replace(
+    return structs.replace(
         one,
         input_tokens=one.input_tokens + other.input_tokens,
         cached_input_tokens=one.cached_input_tokens + other.cached_input_tokens,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -60,7 +59,7 @@ def recording_request(target: Target, recording: Recording) -> UpstreamRequest:
     content_type, body = audio.form(fields, "file", recording)
     path = "/audio/translations" if recording.translate else "/audio/transcriptions"
     request = openai.request_to(target, path, {}, stream=False)
-    return replace(_labelled(request, content_type=content_type), body=body)
+    return msgspec.structs.replace(_labelled(request, content_type=content_type), body=body)
 
 
 def cannot_speak(speech: Speech) -> tuple[str, str] | None:
@@ -95,4 +94,6 @@ def refuse(
 def _labelled(request: UpstreamRequest, *, accept: str = "", content_type: str = "") -> UpstreamRequest:
     """``request`` with these in place of the labels of JSON."""
     given = {"accept": accept, "content-type": content_type}
-    return replace(request, headers=tuple((name, given.get(name) or value) for name, value in request.headers))
+    return msgspec.structs.replace(
+        request, headers=tuple((name, given.get(name) or value) for name, value in request.headers)
+    )

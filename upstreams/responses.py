@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -117,7 +116,9 @@ def _usage_of(response: dict[str, Any], body: bytes, input_estimate: int) -> Usa
     if usage is not None:
         return usage
     estimate = Usage(input_tokens=input_estimate, output_tokens=output_tokens_in(body), estimated=True)
-    return replace(estimate, service_tier=tier_of(response), server_tool_calls=tuple(tools_of(response).items()))
+    return msgspec.structs.replace(
+        estimate, service_tier=tier_of(response), server_tool_calls=tuple(tools_of(response).items())
+    )
 
 
 def _refusal(body: bytes, secret: str, known: bytes) -> UpstreamError:

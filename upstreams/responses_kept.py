@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
@@ -52,7 +51,7 @@ def request_for(target: Target, method: str, path: str, query: str) -> UpstreamR
     """The request that reads or deletes what the provider keeps. Raises ValueError for a base URL that is none."""
     asked = openai.request_to(target, path, {}, stream=False)
     more = f"{'&' if '?' in asked.path else '?'}{query}" if query else ""
-    return replace(asked, method=method, path=asked.path + more, body=b"")
+    return msgspec.structs.replace(asked, method=method, path=asked.path + more, body=b"")
 
 
 def check(body: bytes, *, secret: str = "") -> None:

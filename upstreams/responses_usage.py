@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
+
+from msgspec import structs
 
 from upstreams.chat_usage import has_counts, read_usage, tier_of, token_count
 from upstreams.wire import Usage
@@ -32,7 +33,7 @@ def response_usage(response: Mapping[str, Any], seen: Mapping[str, int] = Mappin
     if not isinstance(block, dict) or not (has_counts(block) or block.get("input_tokens") == 0):
         return None  # nothing at all costs what only ends a tool's own call: there zero is what the provider means
     usage = read_usage(block, tier_of(dict(response)))
-    return replace(usage, server_tool_calls=tuple(merged(tools_of(response), seen).items()))
+    return structs.replace(usage, server_tool_calls=tuple(merged(tools_of(response), seen).items()))
 
 
 def tools_of(response: Mapping[str, Any]) -> dict[str, int]:

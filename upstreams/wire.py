@@ -8,6 +8,8 @@ from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
+import msgspec
+
 from upstreams import tasks_description
 
 Headers = tuple[tuple[str, str], ...]
@@ -15,8 +17,7 @@ AuthStyle = Literal["bearer", "api-key", "none"]
 ImageStyle = Literal["forms", "json", "json-singly"]
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True):
     """What one call used, in tokens.
 
     ``input_tokens`` is the whole input: read from a cache and written to one included. ``output_tokens`` includes
@@ -64,15 +65,18 @@ class Origin(NamedTuple):
         return host if self.port == default else f"{host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamRequest:
+class UpstreamRequest(msgspec.Struct, frozen=True):
     """One request as bytes will carry it. ``path`` starts with a slash and includes the query."""
 
     method: str
     origin: Origin
     path: str
-    headers: Headers = field(repr=False)
-    body: bytes = field(default=b"", repr=False)
+    headers: Headers
+    body: bytes = b""
+
+    def __repr__(self) -> str:
+        """Without headers and body: there stand a key and somebody's words."""
+        return f"UpstreamRequest(method={self.method!r}, origin={self.origin!r}, path={self.path!r})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +93,13 @@ class Forwarded:
         path = request.path
         if self.query:
             path += ("&" if "?" in path else "?") + self.query
-        return replace(request, path=path, headers=(*request.headers, *self.headers))
+        return msgspec.structs.replace(request, path=path, headers=(*request.headers, *self.headers))
 
 
 NOTHING_FORWARDED = Forwarded()
 
 
-@dataclass(frozen=True, slots=True)
-class Timeouts:
+class Timeouts(msgspec.Struct, frozen=True):
     """Limits on one exchange, in seconds. ``total_seconds`` runs from the moment the request is handed over."""
 
     connect_seconds: float = 10.0

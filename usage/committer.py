@@ -23,7 +23,7 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Final
+from typing import Final, Protocol
 from uuid import UUID
 
 import msgspec
@@ -62,12 +62,28 @@ UPDATE keys_apikey k SET last_used_at = v.at FROM (
 WHERE k.id = v.id"""
 
 
+class Waiter(Protocol):
+    """Who waits for the result of an item: a future, or something lighter that is answered the same way."""
+
+    def done(self) -> bool:
+        """Whether nobody waits any more."""
+        ...
+
+    def set_result(self, result: Result, /) -> None:
+        """What came of the item."""
+        ...
+
+    def set_exception(self, error: Exception, /) -> None:
+        """The item can't be written."""
+        ...
+
+
 class _Waiting:
     """An item with who waits for it."""
 
     __slots__ = ("future", "item", "since")
 
-    def __init__(self, item: Item, future: asyncio.Future[Result] | None) -> None:
+    def __init__(self, item: Item, future: Waiter | None) -> None:
         self.item = item
         self.future = future
         self.since = time.monotonic()
@@ -106,6 +122,10 @@ class Committer:
         future: asyncio.Future[Result] = self._loop.create_future()
         self._put(_Waiting(item, future))
         return future
+
+    def hand_over(self, item: Item, waiter: Waiter) -> None:
+        """Queue ``item``; ``waiter`` is told its result, within the turn of the event loop that brings it."""
+        self._put(_Waiting(item, waiter))
 
     def submit_nowait(self, item: Item) -> None:
         """Queue ``item`` with nobody waiting for it."""

@@ -48,8 +48,7 @@ class _Entry:
     spoilt: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Recalled:
+class Recalled(msgspec.Struct, frozen=True):
     """Rows to decide over, and the versions that they have."""
 
     rows: Remembered

@@ -63,8 +63,7 @@ class _Batch:
     late: dict[UUID, Settled] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """One result an item, in order, and what is to be written, by its kind; only what changed."""
 
     results: list[Result]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date, datetime
 from uuid import UUID
 
@@ -64,8 +63,7 @@ class Rows(msgspec.Struct):
     stored: list[Stored]
 
 
-@dataclass(frozen=True, slots=True)
-class Remembered:
+class Remembered(msgspec.Struct, frozen=True):
     """A batch's rows as this process left them, not locked: what is decided over them must be checked."""
 
     month: date

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 from uuid import UUID
@@ -20,8 +19,7 @@ Fields = dict[str, msgspec.Raw]
 NOTHING_SENT: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(msgspec.Struct, frozen=True):
     """What a call cost and who served it, settled to the microcredit. ``target`` reads as it does in the log.
 
     ``unit`` is set for a call that is billed by the unit (image, second, clip, request); ``units`` is their number.
@@ -60,8 +58,7 @@ class ReceiptWriter(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class Call:
+class Call(msgspec.Struct):
     """A request that a dialect has understood.
 
     ``fields`` are the members of the body that go upstream, each still as its own bytes: what is nested is never
@@ -77,8 +74,8 @@ class Call:
     output_ceiling: int | None
     choices: int
     service_tier: str | None
-    fields: Fields = field(repr=False)
-    body: bytes = field(repr=False)
+    fields: Fields
+    body: bytes
     #: Tools that the provider runs and bills by use: their name in a price list, and the member that asks for them.
     server_tools: tuple[tuple[str, str], ...] = ()
     #: Whether a caller who asked for no stream takes one from an upstream that always streams.
@@ -96,6 +93,10 @@ class Call:
     #: Whether the provider is to keep the answer under an id of its own, and the one of such answers to go on from.
     kept: bool = False
     previous_response_id: str = ""
+
+    def __repr__(self) -> str:
+        """Without what the caller wrote."""
+        return f"Call(kind={self.kind!r}, model={self.model!r}, stream={self.stream!r})"
 
     @property
     def spoken(self) -> str:
