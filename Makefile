@@ -23,7 +23,7 @@ install: ## Make .venv and install the locked packages, tools for developers inc
 	@$(PYTHON) run.py --install-only --dev
 
 test: install ## Run all tests but torture, on an own PostgreSQL and Redis (ARGS="-k name" narrows)
-	$(VENV)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	$(VENV)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 torture: install ## Run the long tests: kills, restarts, contention (figures are printed)
 	$(VENV)/pytest -m torture -s --timeout 3600 $(ARGS)

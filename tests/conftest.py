@@ -41,6 +41,15 @@ from tests.support import figures as _figures  # noqa: E402
 from tests.support.gateway import _gateway_session, _tidied_gateway, gateway  # noqa: E402, F401  (one session for all)
 
 
+#: Areas with files of few tests that take minutes: begun first, so that no worker is left alone with one at the end.
+_LONG = frozenset({"faults", "jobs", "journeys", "look", "playground"})
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    tests = config.rootpath / "tests"
+    items.sort(key=lambda item: item.path.relative_to(tests).parts[0] not in _LONG)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
     if not session.config.option.collectonly:
