@@ -40,7 +40,6 @@ from tests.support import databases  # noqa: E402
 from tests.support import figures as _figures  # noqa: E402
 from tests.support.gateway import _gateway_session, _tidied_gateway, gateway  # noqa: E402, F401  (one session for all)
 
-
 #: Areas with files of few tests that take minutes: begun first, so that no worker is left alone with one at the end.
 _LONG = frozenset({"faults", "jobs", "journeys", "look", "playground"})
 
