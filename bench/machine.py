@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -72,7 +73,7 @@ def busy_cores(seconds: float = 1.0) -> float:
 
 
 def description() -> str:
-    """The machine in a few words."""
+    """The machine, and what interprets us on it, in a few words."""
     model = next(
         (
             line.partition(":")[2].strip()
@@ -81,7 +82,9 @@ def description() -> str:
         ),
         "unknown CPU",
     )
-    return f"{psutil.cpu_count()} × {model}, {psutil.virtual_memory().total / 1e9:.0f} GB, Linux {os.uname().release}"
+    memory = psutil.virtual_memory().total / 1e9
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    return f"{psutil.cpu_count()} × {model}, {memory:.0f} GB, Linux {os.uname().release}, {python}"
 
 
 def _tree(pid: int) -> list[int]:
