@@ -50,6 +50,8 @@ def sweep_auto_topups(*, most: int = 100) -> int:
         except OSError:
             log.exception("mails about automatic top-ups wait")
             break
+        except Exception:  # one that can't be written keeps nobody else's
+            log.exception("a mail about automatic top-ups can't be written")
     return told
 
 

@@ -46,7 +46,7 @@ def notify() -> int:
     for endpoint_id in Endpoint.objects.filter(notice_due=True).values_list("pk", flat=True)[:_MOST_NOTICES]:
         try:
             told += _notify(endpoint_id)
-        except OSError:
+        except Exception:  # the mail server's trouble or this one's own: it waits, the others go out
             log.exception("a notice about a webhook waits")
     return told
 

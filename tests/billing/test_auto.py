@@ -9,6 +9,7 @@ import pytest
 from django.core import mail
 from django.db import IntegrityError, transaction
 
+from accounts import emails as account_emails
 from billing import auto, customers, emails, stripe_api, stripe_payments, topups
 from billing.models import AutoTopUp, Customer, TopUp
 from core import clock, errors
@@ -322,3 +323,27 @@ def test_a_customer_deleted_at_stripe_is_made_anew(payer: Payer, stripe: FakeStr
     assert Customer.objects.get().stripe_id != before
     assert customers.of(payer.workspace.pk) is not None
     assert books(payer).balance == 2_000
+
+
+def test_a_mail_that_can_not_be_written_keeps_nobody_elses(
+    payer: Payer, stripe: FakeStripe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payers = [payer, new_payer()]
+    for each in payers:
+        with_card(each, stripe)
+        rule(each)
+    AutoTopUp.objects.update(mail_due=AutoTopUp.Mail.CAPPED)
+    really, broken = account_emails.message, {each.workspace.pk for each in payers}
+
+    def message(name: str, context: Any, *, to: str) -> Any:
+        if context["workspace"].pk in broken:
+            raise RuntimeError("a word that no template knows")
+        return really(name, context, to=to)
+
+    monkeypatch.setattr(account_emails, "message", message)
+    mail.outbox.clear()
+    assert (emails.sweep_auto_topups(), mail.outbox) == (0, [])
+    for mended in reversed(payers):
+        broken.discard(mended.workspace.pk)
+        assert emails.sweep_auto_topups() == 1
+    assert not AutoTopUp.objects.exclude(mail_due="").exists()

@@ -6,12 +6,14 @@ import base64
 import json
 import threading
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from pytest_django import Settings
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
+from accounts import emails
 from core import clock
 from events import audit, outbox
 from events.models import AuditEvent, Outbox
@@ -456,3 +458,25 @@ def test_the_body_is_one_line_of_json(workspace: Workspace) -> None:
     assert b"\n" not in body
     assert body == deliveries.body_of(Outbox.objects.get(pk=message.pk))
     assert set(json.loads(body)) == {"type", "timestamp", "data"}
+
+
+def test_a_notice_that_can_not_be_written_keeps_nobody_elses(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, mailoutbox: list[object], hook: Receiver
+) -> None:
+    both = [workspace, factories.organization("Other")]
+    owners = [factories.member(each, "owner") for each in both]
+    made = [endpoint(each, hook.url).endpoint for each in both]
+    Endpoint.objects.update(enabled=False, disabled_reason=Endpoint.DisabledReason.GONE, notice_due=True)
+    really, broken = emails.message, {each.pk for each in made}
+
+    def message(name: str, context: dict[str, Any], *, to: str) -> Any:
+        if context["endpoint"].pk in broken:
+            raise RuntimeError("a word that no template knows")
+        return really(name, context, to=to)
+
+    monkeypatch.setattr(emails, "message", message)
+    assert (upkeep.notify(), mailoutbox) == (0, [])
+    for mended in reversed(made):
+        broken.discard(mended.pk)
+        assert upkeep.notify() == 1
+    assert [mail.to for mail in mailoutbox] == [[owner.email] for owner in reversed(owners)]  # type: ignore[attr-defined]
