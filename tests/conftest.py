@@ -130,12 +130,21 @@ def _committed_database(test_database: None, django_db_blocker: pytest_django.Dj
         yield name
 
 
+@pytest.fixture(scope="session")
+def _pages_database(test_database: None, django_db_blocker: pytest_django.DjangoDbBlocker) -> Iterator[str]:
+    with django_db_blocker.unblock(), databases.cloned("pages") as name:
+        yield name
+
+
 @pytest.fixture
-def committed(_committed_database: str, django_db_blocker: pytest_django.DjangoDbBlocker) -> Iterator[None]:
+def committed(request: pytest.FixtureRequest, django_db_blocker: pytest_django.DjangoDbBlocker) -> Iterator[None]:
     """A database without a transaction around the test: what is written stays, until the session ends.
 
     For what several connections must see. It is a clone, so that other tests find none of it; nothing is truncated, and
-    a test works on a workspace of its own.
+    a test works on a workspace of its own. Tests in a browser have another clone: calls that are only there to be
+    looked at stand in no ledger, and other tests prove theirs.
     """
-    with django_db_blocker.unblock(), databases.on_database(_committed_database):
+    looked_at = "site" in request.fixturenames
+    name = request.getfixturevalue("_pages_database" if looked_at else "_committed_database")
+    with django_db_blocker.unblock(), databases.on_database(name):
         yield

@@ -8,6 +8,7 @@ import pytest
 import pytest_django
 from django.core.management import call_command
 
+from tests.journeys import history
 from tests.journeys.installation import Installation
 from tests.support.databases import on_database, proven
 
@@ -27,3 +28,5 @@ def _installation(
             yield installation
         finally:
             installation.stop()
+            with django_db_blocker.unblock(), on_database(name):
+                history.disregard_comparisons()

@@ -22,6 +22,10 @@ from tests.support import chromium
 
 HERE = Path(__file__).parent
 AXE = (HERE / "vendor/axe.min.js").read_text("utf-8")
+#: Waits for what moves or fades and has an end.
+_STILL = """() => Promise.all(document.getAnimations()
+    .filter((each) => each.playState === "running" && each.effect.getComputedTiming().endTime !== Infinity)
+    .map((each) => each.finished.catch(() => null)))"""
 PASSWORD = "a long enough passphrase"
 DESKTOP = ViewportSize(width=1360, height=900)
 PHONE = ViewportSize(width=390, height=844)
@@ -42,7 +46,7 @@ def browser(chromium_path: str, django_db_setup: None) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def server(_committed_database: str) -> Iterator[LiveServer]:
+def server(_pages_database: str) -> Iterator[LiveServer]:
     """The web face on a port. pytest-django's own fixture would empty the tables after each test, which ours refuse."""
     running = LiveServer("127.0.0.1")
     yield running
@@ -96,6 +100,7 @@ class Visitor:
 
     def barriers(self) -> list[str]:
         """What axe calls serious or critical."""
+        self.page.evaluate(_STILL)  # colours that are on their way are nobody's choice
         self.page.evaluate(AXE)
         found: dict[str, Any] = self.page.evaluate("axe.run()")
         return [
