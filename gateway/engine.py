@@ -73,10 +73,7 @@ async def serve(request: GatewayRequest, dialect: Dialect) -> Answer | StreamAns
     if name is not None:
         hashes = await _heavy(runtime, call, replay.hashes, name, "POST", request.path, call.body)
     price_of = partial(resolve.price_of, runtime.catalog.snapshot)
-    if len(call.body) > runtime.limits.parse_in_thread_bytes:
-        meter = await asyncio.to_thread(Meter.of, call, entry, runtime.limits, price_of)
-    else:
-        meter = Meter.of(call, entry, runtime.limits, price_of)
+    meter = await _heavy(runtime, call, Meter.of, call, entry, runtime.limits, price_of)
     if request.quoting:
         return quote.answer(call, entry, meter, runtime.limits)
     admission = await admit(
