@@ -51,9 +51,13 @@ Figures = Callable[[str], None]
 
 @pytest.fixture(scope="module")
 def three(_gateway_session: Gateway, django_db_blocker: pytest_django.DjangoDbBlocker) -> Iterator[list[Server]]:
-    """Gateways without a least balance, so that a wallet can be spent to the last credit."""
+    """Gateways without a least balance, so that a wallet can be spent to the last credit.
+
+    Their patience is long: the provider says nothing before all calls are admitted, however slow the machine is.
+    """
+    patient = {"GATEWAY_FIRST_BYTE_SECONDS": "60", "GATEWAY_IDLE_SECONDS": "60", "GATEWAY_TOTAL_SECONDS": "120"}
     with _gateway_session.connected(django_db_blocker):
-        servers = [_gateway_session.start(MIN_BALANCE_CREDITS="0") for _ in range(3)]
+        servers = [_gateway_session.start(MIN_BALANCE_CREDITS="0", **patient) for _ in range(3)]
     yield servers
     for server in servers:
         assert server.stop() == 0
@@ -146,11 +150,11 @@ def test_streams_pass_a_limit_by_a_step_each_at_most(
     async def behave(talk: Conversation) -> None:
         await talk.start()
         while route.calls < admitted:  # until all that is there is reserved: then no hold can grow
-            await talk.gone(0.05)
+            await talk.pause(0.05)
         await talk.gone(0.5)
         await talk.chunk(PIECE)
         while not ends:
-            await talk.gone(0.05)
+            await talk.pause(0.05)
             await talk.chunk(PIECE)
         # Nobody could foresee this much: it came with the end, in thoughts that were never shown.
         await talk.send(fake.event("", finish="stop", usage=fake.usage(10, 2 * STEP_TOKENS)) + fake.DONE)

@@ -87,8 +87,14 @@ class Conversation:
         self.keep = False
         self._writer.transport.abort()
 
+    async def pause(self, seconds: float) -> None:
+        """Wait. Raises ConnectionError once the gateway has gone: a loop that waits so ends with its caller."""
+        if await self.gone(seconds):
+            raise ConnectionResetError
+
     async def gone(self, seconds: float = 30.0) -> bool:
         """Wait until the gateway has closed the connection."""
+        await asyncio.sleep(0)  # what has closed is read without a pause: a loop around this would let nobody else run
         try:
             async with asyncio.timeout(seconds):
                 while await self._reader.read(1024):

@@ -115,7 +115,7 @@ async def goes_on(talk: Conversation) -> None:
     await talk.start()
     while True:
         await talk.chunk(ANSWER)
-        await talk.gone(0.02)
+        await talk.pause(0.02)
 
 
 FAILING: list[tuple[Behaviour, int]] = [

@@ -478,7 +478,7 @@ def test_a_caller_who_leaves_pays_for_what_came(gateway: Gateway) -> None:
         await talk.start()
         while True:
             await talk.send(gemini.event(gemini.piece(gemini.text("sixteen letters!"))))
-            await talk.gone(0.1)
+            await talk.pause(0.1)
 
     slug = model(gateway, slow)
     caller = gateway.caller()

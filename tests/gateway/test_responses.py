@@ -310,7 +310,7 @@ def test_a_stream_beyond_the_credits_ends_in_order_and_bills_what_came(gateway: 
         while True:
             await talk.send(fake.delta("sixteen letters!", number))
             number += 1
-            await talk.gone(0.02)
+            await talk.pause(0.02)
 
     route = gateway.upstream.serve(endless)
     caller = gateway.caller(credits=1000)

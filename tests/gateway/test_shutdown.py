@@ -19,7 +19,7 @@ async def endless(talk: Conversation) -> None:
     await talk.start()
     while True:
         await talk.chunk("sixteen letters!")
-        await talk.gone(0.05)
+        await talk.pause(0.05)
 
 
 async def half_a_second(talk: Conversation) -> None:

@@ -17,7 +17,7 @@ async def endless(talk: Conversation) -> None:
     await talk.start()
     while True:
         await talk.chunk("sixteen letters!")
-        await talk.gone(0.02)
+        await talk.pause(0.02)
 
 
 def texts(events: list[Any]) -> str:
