@@ -103,6 +103,6 @@ async def test_without_redis_each_process_counts_for_itself(url: str | None, cap
     with caplog.at_level(logging.WARNING):
         allowed = [(await limiter.take(subject)).allowed for _ in range(8)]
     assert allowed == [True] * 5 + [False] * 3
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 5
     assert len([record for record in caplog.records if "Redis is away" in record.message]) == (url is not None)
     await limiter.close()

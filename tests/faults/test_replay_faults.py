@@ -253,14 +253,14 @@ def next_event(stream: Stream) -> bytes:
 
 
 def test_a_caller_who_leaves_a_whole_call_pays_for_it(gateway: Gateway, upstream: Any, caller: Caller) -> None:
-    model = gateway.model(upstream.base(WHOLE, first=700), rates=replay.rates(PRICES))
+    model = gateway.model(upstream.base(WHOLE, first=2_000), rates=replay.rates(PRICES))
     started = time.monotonic()
     with (
         pytest.raises(TimeoutError),
         http.opened(caller.port, "POST", "/v1/chat/completions", body_of(model), caller.headers({}), timeout=0.2),
     ):
         pass
-    assert time.monotonic() - started < 0.7
+    assert time.monotonic() - started < 2.0
     books = caller.settled_books()
     check(books)
     assert (books.charged, books.log[0]["client_disconnected"]) == (replay.exchange(WHOLE).charge(PRICES), True)

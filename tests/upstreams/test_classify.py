@@ -147,9 +147,9 @@ def test_ordinary_words_stay() -> None:
 
 @pytest.mark.parametrize("unit", ["a.", "a-", "a", "1.", "[::", "https://", "key-", "token ", "*", "aa***", "a.co"])
 def test_cleaning_takes_no_longer_on_hostile_text(unit: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     clean(unit * (8000 // len(unit)))
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5
 
 
 def test_messages_are_bounded_and_plain() -> None:
