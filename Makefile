@@ -1,6 +1,7 @@
 # Everything a developer does here. Each target installs what it needs by itself, from the locks.
 PYTHON ?= python3
-WORKERS ?= 2
+# One more than the two cores of a small machine: a third of the time of most tests is waiting.
+WORKERS ?= 3
 VENV := .venv/bin
 .DEFAULT_GOAL := help
 .PHONY: help run install test torture lint format bench bench-peers clients lock css
