@@ -31,17 +31,17 @@ async def _over_remembered_rows(
     door: LineDoor, items: Sequence[Item], known: Known, recalled: Recalled, *, flush: bool
 ) -> list[Result] | None:
     """One round trip. None, with nothing changed, where what is remembered no longer stands."""
-    decision = _decide_at_once(items, recalled)
-    if decision is None:
-        known.doubt(items)
-        return None
-    call = lone(items, recalled, decision)
     try:
+        decision = _decide_at_once(items, recalled)
+        if decision is None:
+            known.doubt(items)
+            return None
+        call = lone(items, recalled, decision)
         if call is not None:
             answer = await door.apply_lone(call.function, call.argument, flush=flush)
         else:
             answer = await door.apply(recalled.decided(decision.changes), flush=flush)
-    except BaseException:
+    except BaseException:  # whatever it was, what is remembered has been decided over and stands nowhere
         known.doubt(items)
         raise
     if answer is None:

@@ -27,7 +27,8 @@ from orgs.permissions import Role
 from tests import factories
 from tests.support.money import Payer, new_payer
 from tests.support.visitor import CREDIT, Visitor, acquainted, later
-from usage.items import Admit, Admitted, Answer, Attempt, LogRow, Refused, Settle, Settled
+from usage.items import Admit, Admitted, Answer, Attempt, Extended, LogRow, Refused, Settle, Settled
+from usage.known import SHARED_SECONDS
 from usage.metering import apply_now
 from usage.models import RequestLog, Rollup
 
@@ -260,3 +261,36 @@ async def test_a_version_that_lies_charges_nothing_twice(visitor: Visitor, payer
         await visitor.one(settle)
     books = await later(payer.books)
     assert (books.balance, books.held, books.transfers) == (998 * CREDIT, 3 * CREDIT, [CREDIT, CREDIT])
+
+
+async def test_a_call_of_last_month_is_settled_on_the_meters_of_its_month(visitor: Visitor) -> None:
+    payer = await later(developer)
+    await acquainted(visitor, payer)
+    admit, earlier = payer.admit(5 * CREDIT), clock.now().replace(day=1) - timedelta(days=3)
+    await later(lambda: apply_now(admit, now=earlier))
+    assert await visitor.one(payer.extend(admit, 6 * CREDIT)) == Extended(True)  # from here on it is remembered
+    visitor.now += SHARED_SECONDS
+    visitor.way()
+    assert type(await visitor.one(payer.settle(admit, 4 * CREDIT))) is Settled
+    assert visitor.functions == ALONE[1:]
+    counted = await later(lambda: scopes(payer))
+    meters = await later(lambda: list(SpendMeter.objects.filter(scope_id__in=counted).order_by("month")))
+    assert [(meter.spent_microcredits, meter.held_microcredits) for meter in meters] == [
+        *[(4 * CREDIT, 0)] * 3,
+        *[(CREDIT, 0)] * 3,
+    ]
+
+
+@pytest.mark.parametrize("together", [1, 2], ids=["alone", "batch"])
+async def test_what_can_not_even_be_asked_for_is_not_remembered_as_done(
+    visitor: Visitor, payer: Payer, together: int
+) -> None:
+    await acquainted(visitor, payer)
+    admit = payer.admit(3 * CREDIT)
+    assert type(await visitor.one(admit)) is Admitted
+    unwritable = payer.settle(admit, CREDIT, target="\ud800")  # half a character, which is in no encoding
+    with pytest.raises(UnicodeEncodeError):
+        await visitor.ask(*[unwritable, payer.admit(CREDIT)][:together])
+    assert type(await visitor.one(payer.admit(3 * CREDIT))) is Admitted
+    books = await later(payer.books)
+    assert (books.balance, books.held, books.transfers) == (999 * CREDIT, 6 * CREDIT, [CREDIT])
