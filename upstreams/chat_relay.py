@@ -17,6 +17,9 @@ from upstreams.wire import Usage
 DONE = b"data: [DONE]\n\n"
 PREFACE_LIMIT_BYTES = 1024 * 1024
 HELD_LIMIT_EVENTS = 1000
+#: How far ahead is searched first, then ever farther: where each event tells something, what lies behind it is searched
+#: again for each one, and the whole rest of a long block would take seconds.
+_LOOK_AHEAD_BYTES = 2048
 
 _Fields = dict[str, msgspec.Raw]
 # What tells that an event needs a look. Inside texts quotes are escaped, so that the first two never stand there. A
@@ -269,7 +272,20 @@ class Relay:
 
 def _end_of_plain_run(block: bytes, start: int) -> int:
     """How far the block holds nothing that needs a look (usage, finish, error, end), up to an event boundary."""
-    end = len(block)
+    length, ahead = len(block), _LOOK_AHEAD_BYTES
+    while start < length:
+        stop = length if length - start <= ahead else sse.end_of_event(block, start + ahead)
+        end = _first_telling(block, start, stop)
+        if end < stop:
+            return sse.start_of_event(block, start, end)
+        start = stop
+        ahead *= 2
+    return length
+
+
+def _first_telling(block: bytes, start: int, stop: int) -> int:
+    """Where the first word that needs a look stands; ``stop`` where there is none before it."""
+    end = stop
     for word in _TELLING:
         if (found := block.find(word, start, end)) >= 0:
             end = found
@@ -278,7 +294,7 @@ def _end_of_plain_run(block: bytes, start: int) -> int:
             match := telling.search(block, start, end)
         ):
             end = match.start()
-    return end if end == len(block) else sse.start_of_event(block, start, end)
+    return end
 
 
 def _has_content(choice: dict[str, Any]) -> bool:

@@ -104,16 +104,18 @@ def split(block: bytes) -> list[bytes]:
 
 def end_of_event(block: bytes, start: int) -> int:
     """Where the event that begins at ``start`` ends, in a block that ends on an event boundary."""
-    if b"\r" not in block:
-        found = block.find(b"\n\n", start)
-        return found + 2 if found >= 0 else len(block)
+    line = block.find(b"\n", start)
+    if line > start and block[line - 1] != 13:  # nothing here looks farther than it must: a block may hold thousands
+        found = block.find(b"\n\n", line)
+        if found >= 0 and block.find(b"\r", start, found) < 0:
+            return found + 2
     match = _BLANK.search(block, start)
     return match.end() if match else len(block)
 
 
 def start_of_event(block: bytes, start: int, inside: int) -> int:
     """Where the event that holds the byte ``inside`` begins, not before ``start``."""
-    if b"\r" not in block:
+    if block.find(b"\r", start, inside) < 0:
         found = block.rfind(b"\n\n", start, inside)
         return found + 2 if found >= 0 else start
     begin = start

@@ -166,6 +166,39 @@ def test_running_usage_passes_unchanged_and_the_last_one_counts(wants_usage: boo
     assert (objects(sent)[-2]["choices"] == []) is wants_usage
 
 
+class Watched(bytes):
+    """Counts how many of its bytes were searched."""
+
+    searched = 0
+
+    def find(self, word: Any, start: Any = 0, end: Any = None) -> int:
+        found = super().find(word, start, end)
+        self.searched += (found if found >= 0 else len(self) if end is None else end) - start
+        return found
+
+    def count(self, word: Any, start: Any = 0, end: Any = None) -> int:
+        self.searched += (len(self) if end is None else end) - start
+        return super().count(word, start, end)
+
+
+def test_where_each_event_tells_something_the_rest_is_not_searched_for_each() -> None:
+    part = chunk({"content": "abc"}, usage={"prompt_tokens": 40, "completion_tokens": 1, "total_tokens": 41})
+    for events in (200, 2000):
+        relay = Relay(client_wants_usage=False)
+        relay.feed(part)
+        block = Watched(part * events)
+        assert relay.feed(block) == [block]
+        assert block.searched < 20_000 * events
+
+
+def test_a_long_plain_run_is_searched_to_its_end() -> None:
+    for plain in (1, 20, 500):
+        relay = Relay(client_wants_usage=False)
+        relay.feed(HELLO)
+        assert b"".join(relay.feed(WORLD * plain + FINISH)) == WORLD * plain
+        assert relay.finished
+
+
 def test_several_choices_bear_usage_on_the_last_finish_chunk_only() -> None:
     def piece(index: int, finish: str | None = None) -> bytes:
         return chunk({} if finish else {"content": "x"}, finish, index)
