@@ -161,14 +161,14 @@ def test_who_leaves_pays_for_what_was_made(gateway: Gateway, caller: Caller, aud
 
     async def slow(talk: fake.Conversation) -> None:
         asked.set()
-        await asyncio.to_thread(go_on.wait, 20)
+        await asyncio.to_thread(go_on.wait, 60)
         await fish.answers(SOUND)(talk)
 
     model = audio_model(SPEAKS, slow)
-    connection = http.client.HTTPConnection("127.0.0.1", caller.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", caller.port, timeout=90)
     body = json.dumps({"model": model, "voice": "nova", "input": "Hello"})
     connection.request("POST", SPEECH, body, caller.headers({"content-type": "application/json"}))
-    assert asked.wait(20)
+    assert asked.wait(60)
     connection.close()
     go_on.set()
     books = caller.settled_books()

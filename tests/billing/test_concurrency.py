@@ -37,7 +37,7 @@ def at_once(work: Callable[[], Any], threads: int = THREADS) -> list[Any]:
 
     def one(_: int) -> Any:
         try:
-            barrier.wait(timeout=10)
+            barrier.wait(timeout=60)
             return work()
         finally:
             connection.close()

@@ -15,11 +15,11 @@ from catalog import pricing
 from tests.fakes import upstream as fake
 from tests.fakes.upstream import Conversation
 from tests.support import load
-from tests.support.gateway import CREDIT, QUICK, RATES, Caller, Gateway, Server, body_of, price_of
+from tests.support.gateway import CREDIT, RATES, SETTINGS, Caller, Gateway, Server, body_of, price_of
 from tests.support.load import Outcome
 from upstreams import estimate
 
-STEP_TOKENS = int(QUICK["GATEWAY_STEP_OUTPUT_TOKENS"])
+STEP_TOKENS = int(SETTINGS["GATEWAY_STEP_OUTPUT_TOKENS"])
 STEP = price_of(0, STEP_TOKENS)
 #: Some sixteen tokens a piece: four or five of them a step.
 PIECE = "x" * 64

@@ -24,8 +24,8 @@ from tests.fakes.upstream import Conversation
 from tests.support import load
 from tests.support.gateway import (
     CREDIT,
-    QUICK,
     RATES,
+    SETTINGS,
     Caller,
     Gateway,
     Server,
@@ -41,7 +41,7 @@ from usage import verify
 CALLS = 200
 AFFORDED = 50
 MAX_TOKENS = 1_000
-STEP_TOKENS = int(QUICK["GATEWAY_STEP_OUTPUT_TOKENS"])
+STEP_TOKENS = int(SETTINGS["GATEWAY_STEP_OUTPUT_TOKENS"])
 STEP = price_of(0, STEP_TOKENS)
 #: Sixty tokens, nearly a step: the second piece of a stream that got no more than its first step passes it by far.
 PIECE = "x" * 240

@@ -37,7 +37,7 @@ def server(script: Script) -> Iterator[tuple[int, list[bytes]]]:
 
     def one(connection: socket.socket) -> None:
         with connection:
-            connection.settimeout(5)
+            connection.settimeout(60)
             head = b""
             while b"\r\n\r\n" not in head:
                 data = connection.recv(65536)
@@ -162,12 +162,15 @@ def test_nothing_is_sent_where_nothing_may_go() -> None:
 
 
 BRIEF = Limits(connect_seconds=1, total_seconds=0.5, body_bytes=1000)
+SMALL = Limits(connect_seconds=60, total_seconds=60, body_bytes=1000)
+#: Far less than a server here goes on for, and far more than a machine needs to notice that time is up.
+AT_ONCE_SECONDS = 20.0
 
 
 def drip(head: bytes, piece: bytes) -> Script:
     def script(connection: socket.socket, _head: bytes) -> None:
         connection.sendall(head)
-        for _number in range(400):
+        for _number in range(3_000):  # a minute, if nobody leaves
             connection.sendall(piece)
             time.sleep(0.02)
 
@@ -192,11 +195,16 @@ def test_a_byte_at_a_time_meets_the_deadline(head: bytes, piece: bytes) -> None:
         started = time.monotonic()
         with pytest.raises((EgressTimedOut, EgressFailed)):
             fetch(f"http://127.0.0.1:{port}/", Purpose.WEBHOOK, allow=HERE, limits=BRIEF)
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < AT_ONCE_SECONDS
+
+
+def _until_left(connection: socket.socket) -> None:
+    while connection.recv(65536):
+        pass
 
 
 def test_silence_meets_the_deadline() -> None:
-    with server(lambda connection, _: time.sleep(2)) as (port, _), pytest.raises(EgressTimedOut):
+    with server(lambda connection, _: _until_left(connection)) as (port, _), pytest.raises(EgressTimedOut):
         fetch(f"http://127.0.0.1:{port}/", Purpose.WEBHOOK, allow=HERE, limits=BRIEF)
 
 
@@ -204,7 +212,7 @@ def test_silence_meets_the_deadline() -> None:
 def test_bodies_are_bounded(head: bytes) -> None:
     with server(says(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n" + b"x" * 5000)) as (port, _):
         with pytest.raises(EgressTooLarge):
-            fetch(f"http://127.0.0.1:{port}/", Purpose.WEBHOOK, allow=HERE, limits=BRIEF)
+            fetch(f"http://127.0.0.1:{port}/", Purpose.WEBHOOK, allow=HERE, limits=SMALL)
         cut = Limits(body_bytes=1000, cut_body=True)
         response = fetch(f"http://127.0.0.1:{port}/", Purpose.WEBHOOK, allow=HERE, limits=cut)
         assert (response.body, response.truncated) == (b"x" * 1000, True)
@@ -308,4 +316,4 @@ def test_a_handshake_that_hangs_meets_the_deadline() -> None:
         started = time.monotonic()
         with pytest.raises(EgressTimedOut):
             fetch(f"https://127.0.0.1:{port}/", Purpose.WEBHOOK, allow=HERE, limits=BRIEF)
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < AT_ONCE_SECONDS

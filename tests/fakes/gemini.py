@@ -87,7 +87,7 @@ def streams(*pieces: Any, cut: bool = False, kind: str = "text/event-stream") ->
         for each in pieces:
             await talk.send(each if isinstance(each, bytes) else event(each))
         if cut:
-            await talk.gone(0.05)
+            await talk.taken()
             talk.cut()
         else:
             await talk.end()

@@ -143,7 +143,7 @@ def streams(*pieces: bytes, cut: bool = False) -> Behaviour:
         for piece in pieces:
             await talk.send(piece)
         if cut:
-            await talk.gone(0.05)
+            await talk.taken()
             talk.cut()
         else:
             await talk.end()

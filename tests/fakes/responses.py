@@ -135,6 +135,7 @@ def sends(*events: bytes, then_cut: bool = False, pause: float = 0.05) -> Behavi
             await talk.send(each)
             await talk.gone(pause)
         if then_cut:
+            await talk.taken()
             talk.cut()
         else:
             await talk.end()

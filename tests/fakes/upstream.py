@@ -8,10 +8,13 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 Behaviour = Callable[["Conversation"], Awaitable[None]]
 DONE = b"data: [DONE]\n\n"
+#: Linux's table of connections, with the bytes that wait in each.
+_CONNECTIONS = Path("/proc/net/tcp")
 
 
 @dataclass
@@ -27,10 +30,12 @@ class Seen:
 
 @dataclass
 class Route:
-    """One provider: its base URL, and what it was asked."""
+    """One provider: its base URL, how it behaves, and what it was asked."""
 
     base_url: str
     behaviour: Behaviour
+    #: Options that the gateway has of it: times of its own, say, where its caller is to give it up.
+    options: dict[str, Any] = field(default_factory=dict)
     seen: list[Seen] = field(default_factory=list)
 
     @property
@@ -92,6 +97,22 @@ class Conversation:
         if await self.gone(seconds):
             raise ConnectionResetError
 
+    async def until(self, told: threading.Event) -> None:
+        """Wait until a test tells it to go on. Raises ConnectionError once the gateway has gone."""
+        while not told.is_set():
+            await self.pause(0.02)
+
+    async def taken(self, seconds: float = 0.1) -> None:
+        """Wait until the gateway has read all that was sent, and ``seconds`` more, in which it passes it on.
+
+        What it has not read when a connection is cut, it never sees. Where the system does not tell (it is no Linux),
+        ``seconds`` are all the time it gets. Raises ConnectionError once the gateway has gone.
+        """
+        own, peer = (self._writer.get_extra_info(name)[1] for name in ("sockname", "peername"))
+        while _unread(peer, own):
+            await self.pause(0.01)
+        await self.pause(seconds)
+
     async def gone(self, seconds: float = 30.0) -> bool:
         """Wait until the gateway has closed the connection."""
         await asyncio.sleep(0)  # what has closed is read without a pause: a loop around this would let nobody else run
@@ -108,6 +129,18 @@ class Conversation:
     async def _head(self, status: int, headers: dict[str, str]) -> None:
         lines = [f"HTTP/1.1 {status} X", *(f"{name}: {value}" for name, value in headers.items())]
         self._writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
+
+
+def _unread(port: int, sender: int) -> bool:
+    """Do bytes from ``sender`` lie in the connection at ``port``, both loopback ports, that nobody has read yet?"""
+    if not _CONNECTIONS.exists():
+        return False
+    ends = f":{port:04X}", f":{sender:04X}"
+    for line in _CONNECTIONS.read_text().splitlines()[1:]:
+        _, local, remote, _, queues, *_ = line.split()
+        if local.endswith(ends[0]) and remote.endswith(ends[1]):
+            return not queues.endswith(":00000000")
+    return False
 
 
 def event(text: str = "", *, finish: str | None = None, usage: Any = None, **extra: Any) -> bytes:
@@ -199,24 +232,24 @@ class Upstream:
 
     def start(self) -> None:
         self._thread.start()
-        self._server = asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(10)
+        self._server = asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(60)
         self.port = self._server.sockets[0].getsockname()[1]
 
     def stop(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._shut(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._shut(), self._loop).result(60)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
 
-    def serve(self, behaviour: Behaviour) -> Route:
-        """A new provider."""
+    def serve(self, behaviour: Behaviour, **options: Any) -> Route:
+        """A new provider, which gateways know with these options."""
         name = f"p{len(self._routes) + 1}"
-        route = Route(f"http://127.0.0.1:{self.port}/{name}", behaviour)
+        route = Route(f"http://127.0.0.1:{self.port}/{name}", behaviour, options)
         self._routes[name] = route
         return route
 
     async def _listen(self) -> asyncio.Server:
-        return await asyncio.start_server(self._client, "127.0.0.1", 0, limit=64 * 1024 * 1024)
+        return await asyncio.start_server(self._client, "127.0.0.1", 0, limit=64 * 1024 * 1024, backlog=1024)
 
     async def _shut(self) -> None:
         assert self._server is not None

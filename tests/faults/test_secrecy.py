@@ -79,14 +79,14 @@ INDISCREET = f"{PROMPT} / {ANSWER} / {PROVIDER_SECRET} / https://internal.provid
 async def breaks_off(talk: Conversation) -> None:
     await talk.start()
     await talk.chunk(ANSWER)
-    await talk.gone(0.05)
+    await talk.taken()
     talk.cut()
 
 
 async def fails_midway(talk: Conversation) -> None:
     await talk.start()
     await talk.chunk(ANSWER)
-    await talk.gone(0.05)
+    await talk.taken()
     await talk.send(fake.event("", error={"message": INDISCREET, "type": "server_error"}))
     await talk.end()
 
@@ -98,7 +98,7 @@ async def talks_nonsense(talk: Conversation) -> None:
 async def streams_nonsense(talk: Conversation) -> None:
     await talk.start()
     await talk.chunk(ANSWER)
-    await talk.gone(0.05)
+    await talk.taken()
     await talk.send(f"data: {{{ANSWER}\n\n".encode())
     await talk.end()
 

@@ -14,7 +14,7 @@ from tests.fakes import gemini
 from tests.fakes import upstream as chat
 from tests.fakes.upstream import Behaviour, Conversation, Route
 from tests.support import http
-from tests.support.gateway import CREDIT, RATES, Caller, Gateway, price_of, wait_for
+from tests.support.gateway import CREDIT, QUICK, RATES, Caller, Gateway, price_of, wait_for
 from upstreams import sse
 
 CONTENTS = [{"role": "user", "parts": [{"text": "Say hello"}]}]
@@ -308,7 +308,8 @@ def test_no_keep_alive_in_a_stream_of_google(gateway: Gateway) -> None:
         await talk.send(gemini.event(gemini.piece(gemini.text("b"), finish="STOP", counts=gemini.usage())))
         await talk.end()
 
-    reply = ask(gateway.caller(), model(gateway, slow), "streamGenerateContent", "?alt=sse")
+    caller = gateway.caller(server=gateway.with_settings(**QUICK))
+    reply = ask(caller, model(gateway, slow), "streamGenerateContent", "?alt=sse")
     assert all(line.startswith(b"data: ") for line in reply.body.split(b"\r\n") if line)
     assert told(pieces(reply)) == "ab"
 

@@ -52,7 +52,7 @@ def batch(model: str, **members: Any) -> dict[str, Any]:
 def test_googles_own_library_embeds_natively(gateway: Gateway) -> None:
     route = gateway.upstream.serve(says(NATIVE))
     model, caller = serve(gateway, route, "gemini"), gateway.caller()
-    options = types.HttpOptions(base_url=f"http://127.0.0.1:{caller.port}/api/v1/gemini", timeout=20_000)
+    options = types.HttpOptions(base_url=f"http://127.0.0.1:{caller.port}/api/v1/gemini", timeout=90_000)
     client = genai.Client(api_key=caller.secret, http_options=options)
     config = types.EmbedContentConfig(task_type="RETRIEVAL_QUERY", output_dimensionality=2)
     contents: Any = TEXTS

@@ -35,7 +35,7 @@ def caller(gateway: Gateway) -> Caller:
 
 @pytest.fixture(params=["/api/v1/gemini", "/v1/gemini"])
 def sdk(caller: Caller, request: pytest.FixtureRequest) -> Iterator[genai.Client]:
-    options = types.HttpOptions(base_url=f"http://127.0.0.1:{caller.port}{request.param}", timeout=20_000)
+    options = types.HttpOptions(base_url=f"http://127.0.0.1:{caller.port}{request.param}", timeout=90_000)
     client = genai.Client(api_key=caller.secret, http_options=options)
     yield client
     client.close()

@@ -70,7 +70,11 @@ def test_a_gateway_reports(gateway: Gateway) -> None:
     def seen() -> dict[str, target_health.Health]:
         return target_health.merged(target_health.read(settings.REDIS_URL) or [])
 
-    wait_for(lambda: f"{model}-p1//up-{model}" in seen(), 15.0)
+    def served() -> int:
+        target = seen().get(f"{model}-p1//up-{model}")
+        return target.calls if target is not None else 0
+
+    wait_for(lambda: served() == 3)  # a report may be made between two calls
     first, second = seen()[f"{model}-p0//up-{model}"], seen()[f"{model}-p1//up-{model}"]
     assert (first.circuit, first.calls, first.failures, first.last_error, first.last_status) == (
         OPEN, 1, 1, "account", 401

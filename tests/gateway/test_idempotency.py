@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from idempotency.models import StoredAnswer
 from tests.fakes import upstream as fake
 from tests.fakes.upstream import Conversation
-from tests.support.gateway import CREDIT, Caller, Gateway, body_of, price_of
+from tests.support.gateway import CREDIT, Caller, Gateway, body_of, price_of, wait_for
 from tests.support.http import Reply
 
 
@@ -50,14 +51,21 @@ def test_a_repeated_stream_is_a_conflict_that_names_the_first(gateway: Gateway) 
 
 
 def test_of_parallel_requests_one_runs(gateway: Gateway) -> None:
+    decided = threading.Event()
+
     async def slow(talk: Conversation) -> None:
-        await talk.gone(0.4)
+        await talk.until(decided)
         await talk.json(fake.completion("x"))
 
     route = gateway.upstream.serve(slow)
     model, caller = gateway.model(route), gateway.caller()
     with ThreadPoolExecutor(8) as pool:
-        statuses = sorted(pool.map(lambda _: call(caller, model).status, range(8)))
+        calls = [pool.submit(call, caller, model) for _ in range(8)]
+        try:
+            wait_for(lambda: sum(each.done() for each in calls) == 7)
+        finally:
+            decided.set()
+        statuses = sorted(each.result().status for each in calls)
     assert statuses == [200] + [409] * 7
     assert route.calls == 1
     assert call(caller, model).status == 200

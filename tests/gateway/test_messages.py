@@ -11,7 +11,7 @@ from tests.fakes import messages as anthropic
 from tests.fakes.upstream import Conversation
 from tests.gateway.messages import ask, body, kinds, model, price_of
 from tests.support import http
-from tests.support.gateway import CREDIT, Gateway
+from tests.support.gateway import CREDIT, QUICK, Gateway
 
 
 def test_a_whole_answer_is_billed_logged_and_told(gateway: Gateway) -> None:
@@ -251,7 +251,8 @@ def test_silence_is_filled_with_pings_also_before_the_first_byte(gateway: Gatewa
         await talk.gone(0.6)
         await anthropic.answers()(talk)
 
-    reply = ask(gateway.caller(), model(gateway, slow), stream=True)
+    caller = gateway.caller(server=gateway.with_settings(**QUICK))
+    reply = ask(caller, model(gateway, slow), stream=True)
     assert reply.body.startswith(b'event: ping\ndata: {"type":"ping"}\n\n')
     assert kinds(reply)[1] == "message_start"
     assert kinds(reply)[-1] == "message_stop"
@@ -265,7 +266,7 @@ def test_an_error_in_mid_stream_is_told_and_what_came_is_billed(gateway: Gateway
         await talk.start()
         for piece in pieces:
             await talk.send(piece)
-        await talk.gone(0.1)
+        await talk.taken()
         await talk.send(anthropic.event("error", error={"type": "overloaded_error", "message": "Overloaded"}))
 
     caller = gateway.caller(credits=500)

@@ -27,7 +27,7 @@ def caller(gateway: Gateway) -> Caller:
 @pytest.fixture(params=["/api", ""], ids=["below /api", "at the root"])
 def sdk(caller: Caller, request: pytest.FixtureRequest) -> Iterator[anthropic.Anthropic]:
     base_url = f"http://127.0.0.1:{caller.port}{request.param}"
-    with anthropic.Anthropic(api_key=caller.secret, base_url=base_url, max_retries=0, timeout=20) as client:
+    with anthropic.Anthropic(api_key=caller.secret, base_url=base_url, max_retries=0, timeout=90) as client:
         yield client
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -52,21 +51,20 @@ def test_parallel_calls_never_reserve_more_than_there_is(gateway: Gateway) -> No
     all_decided = threading.Event()
 
     async def slowly(talk: Conversation) -> None:
-        for _ in range(1000):  # until every call is either here or refused, so that all are in flight together
-            if all_decided.is_set():
-                break
-            await asyncio.sleep(0.02)
+        await talk.until(all_decided)  # every call is either here or refused: all are in flight together
         await talk.json(fake.completion("x", 10, 100))
 
     route = gateway.upstream.serve(slowly)
-    server = gateway.with_settings(GATEWAY_FIRST_BYTE_SECONDS="25")
+    server = gateway.with_settings(GATEWAY_FIRST_BYTE_SECONDS="120")
     model = gateway.model(route)
     caller = gateway.caller(credits=220, server=server)
     # 1,000 tokens of output reserve 4 credits each, and a little for the input: at most 54 at once.
     with ThreadPoolExecutor(80) as pool:
         calls = [pool.submit(caller.chat, model, max_tokens=1000) for _ in range(80)]
-        wait_for(lambda: sum(call.done() for call in calls) + route.calls >= 80, 20)
-        all_decided.set()
+        try:
+            wait_for(lambda: sum(call.done() for call in calls) + route.calls >= 80)
+        finally:
+            all_decided.set()
         statuses = [call.result().status for call in calls]
     admitted = statuses.count(200)
     assert admitted + statuses.count(402) == 80

@@ -73,15 +73,15 @@ async def test_an_error_before_the_first_byte_is_the_answer_and_later_it_is_not(
 
 
 async def test_silence_is_filled_and_nothing_else() -> None:
-    one = pipe(keepalive=b":\n\n", keepalive_seconds=0.05)
-    assert await asyncio.wait_for(one.read(), 1) == (b":\n\n", False)
+    one = pipe(keepalive=b":\n\n", keepalive_seconds=1.0)
+    assert await asyncio.wait_for(one.read(), 60) == (b":\n\n", False)
     for _ in range(4):
-        await asyncio.sleep(0.03)
+        await asyncio.sleep(0.3)
         one.offer(b"x")
     assert await one.read() == (b"xxxx", False)
-    assert await asyncio.wait_for(one.read(), 1) == (b":\n\n", False)
+    assert await asyncio.wait_for(one.read(), 60) == (b":\n\n", False)
     one.end()
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(1.2)
     assert await one.read() == (b"", True)
 
 

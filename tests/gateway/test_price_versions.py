@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,7 +10,7 @@ from catalog.models import Model, Price
 from catalog.pricing import scaled
 from tests.fakes import upstream as fake
 from tests.fakes.upstream import Conversation
-from tests.support.gateway import RATES, Gateway, price_of, wait_for
+from tests.support.gateway import PATIENCE, RATES, Gateway, price_of, wait_for
 
 
 def publish(slug: str, basis_points: int) -> Price:
@@ -26,10 +25,7 @@ def test_a_price_published_while_a_call_runs_is_the_next_call_s(gateway: Gateway
 
     async def slowly(talk: Conversation) -> None:
         arrived.set()
-        for _ in range(1000):
-            if leave.is_set():
-                break
-            await asyncio.sleep(0.01)
+        await talk.until(leave)
         await talk.json(fake.completion("x", 100, 50))
 
     model, caller = gateway.model(slowly), gateway.caller()
@@ -37,13 +33,13 @@ def test_a_price_published_while_a_call_runs_is_the_next_call_s(gateway: Gateway
     with ThreadPoolExecutor(1) as pool:
         calling = pool.submit(caller.chat, model, max_tokens=100)
         try:
-            assert arrived.wait(10)
+            assert arrived.wait(PATIENCE)
             second = publish(model, 20_000)
             quoted = {"model": model, "messages": [{"role": "user", "content": "Hi"}]}
-            wait_for(lambda: caller.send("POST", "/v1/quote", quoted).json["price"]["version"] == 2, 10.0)
+            wait_for(lambda: caller.send("POST", "/v1/quote", quoted).json["price"]["version"] == 2)
         finally:
             leave.set()
-        assert calling.result(20).status == 200
+        assert calling.result(PATIENCE).status == 200
     [row] = caller.settled_books().log
     assert (row["price_id"], row["charged_microcredits"]) == (first.pk, price_of(100, 50))
     assert caller.chat(model, max_tokens=100).status == 200

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import threading
 from typing import Any
@@ -13,7 +12,16 @@ from billing.models import Hold
 from catalog.pricing import Rates, TokenRates
 from tests.fakes import upstream as fake
 from tests.fakes.upstream import Conversation
-from tests.support.gateway import CREDIT, RATES_WITH_TIERS, Caller, Gateway, body_of, wait_for, wait_for_the_minute
+from tests.support.gateway import (
+    CREDIT,
+    PATIENCE,
+    RATES_WITH_TIERS,
+    Caller,
+    Gateway,
+    body_of,
+    wait_for,
+    wait_for_the_minute,
+)
 from tests.support.http import Reply
 
 CHAT, MESSAGES, RESPONSES = "/v1/chat/completions", "/v1/messages", "/v1/responses"
@@ -51,10 +59,7 @@ def test_a_quote_is_the_hold_to_the_microcredit(gateway: Gateway, name: str) -> 
 
     async def wait(talk: Conversation) -> None:
         arrived.set()
-        for _ in range(500):
-            if leave.is_set():
-                break
-            await asyncio.sleep(0.01)
+        await talk.until(leave)
         await talk.json({"error": {"message": "no", "type": "server_error"}}, 400)
 
     caller, model = gateway.caller(), model_for(gateway, name, wait)
@@ -64,7 +69,7 @@ def test_a_quote_is_the_hold_to_the_microcredit(gateway: Gateway, name: str) -> 
     calling = threading.Thread(target=caller.send, args=("POST", PATHS[name], body))
     calling.start()
     try:
-        assert arrived.wait(10)
+        assert arrived.wait(PATIENCE)
         [hold] = Hold.objects.filter(wallet_id=caller.workspace.pk)
     finally:
         leave.set()

@@ -16,7 +16,7 @@ from keys.secret import new_secret
 from orgs.models import Workspace
 from tests.fakes import upstream as fake
 from tests.support import http as client
-from tests.support.gateway import Caller, Gateway, body_of, wait_for
+from tests.support.gateway import PATIENCE, Caller, Gateway, body_of, wait_for
 
 
 @pytest.fixture
@@ -234,7 +234,7 @@ def test_a_model_without_anybody_to_serve_it_costs_nothing(gateway: Gateway, cal
 def test_bodies_have_a_limit_that_is_known_before_they_are_read(gateway: Gateway) -> None:
     server = gateway.with_settings(GATEWAY_MAX_BODY_BYTES="20000")
     caller = gateway.caller(server=server)
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
     connection.putrequest("POST", "/v1/chat/completions")
     for name, value in caller.headers({"content-length": "20001"}).items():
         connection.putheader(name, value)
@@ -252,7 +252,7 @@ def test_a_body_in_chunks_is_read_and_counted(gateway: Gateway) -> None:
     caller = gateway.caller(server=server)
     whole = json.dumps(body_of(model)).encode()
     for parts, status in ([whole[:20], whole[20:]], 200), ([whole, *[b" " * 5000] * 5], 413):
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
         headers = {**caller.headers({}), "transfer-encoding": "chunked"}
         connection.request("POST", "/v1/chat/completions", iter(parts), headers, encode_chunked=True)
         assert connection.getresponse().status == status

@@ -20,7 +20,7 @@ def caller(gateway: Gateway) -> Caller:
 @pytest.fixture
 def sdk(caller: Caller) -> Iterator[openai.OpenAI]:
     base_url = f"http://127.0.0.1:{caller.port}/api/v1"
-    with openai.OpenAI(api_key=caller.secret, base_url=base_url, max_retries=0, timeout=20) as client:
+    with openai.OpenAI(api_key=caller.secret, base_url=base_url, max_retries=0, timeout=90) as client:
         yield client
 
 

@@ -152,7 +152,7 @@ def test_two_at_once_are_one(committed: None) -> None:
     def one(_: int) -> tuple[int, str]:
         try:
             client = company.client("developer")
-            barrier.wait(timeout=10)
+            barrier.wait(timeout=60)
             answer = create(client)
             return answer.status_code, answer.json()["id"]
         finally:

@@ -123,14 +123,14 @@ def test_who_leaves_pays_for_what_was_made(gateway: Gateway) -> None:
 
     async def slow(talk: Conversation) -> None:
         asked.set()
-        await asyncio.to_thread(go_on.wait, 20)
+        await asyncio.to_thread(go_on.wait, 60)
         await draws()(talk)
 
     model, caller = serve(gateway, slow), gateway.caller()
-    connection = http.client.HTTPConnection("127.0.0.1", caller.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", caller.port, timeout=90)
     body = json.dumps({"model": model, "prompt": "a red fox", "n": 2})
     connection.request("POST", "/v1/images/generations", body, caller.headers({"content-type": "application/json"}))
-    assert asked.wait(20)
+    assert asked.wait(60)
     connection.close()
     go_on.set()
     assert charged(caller) == (16, 984)

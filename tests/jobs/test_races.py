@@ -34,7 +34,7 @@ class Slow(Scripted):
 
     def start(self, job: Job) -> Step:
         self.arrived.release()
-        assert self.go.wait(30)
+        assert self.go.wait(120)
         return DONE
 
 
@@ -55,7 +55,7 @@ def at_once(*work: Callable[[], Any]) -> list[Any]:
     barrier = threading.Barrier(len(work))
 
     def run(one: Callable[[], Any]) -> Any:
-        barrier.wait(30)
+        barrier.wait(60)
         try:
             return one()
         finally:
@@ -118,12 +118,12 @@ def test_the_sweep_leaves_a_job_alone_that_a_worker_is_at(payer: Payer) -> None:
     with declared(slow), ThreadPoolExecutor(1) as pool:
         job = submit(payer, kind="slow").pk
         work = pool.submit(at_once, lambda: stepping.step(job))
-        assert slow.arrived.acquire(timeout=30)
+        assert slow.arrived.acquire(timeout=60)
         assert job not in leases.due(overdue_seconds=0, most=10_000)
         assert not stepping.step(job)
         assert lifecycle.cancel(job).state == "queued", "somebody is just being asked to begin"
         slow.go.set()
-        work.result(30)
+        work.result(60)
     assert ended(payer, job) == ["succeeded"], "it was ready before anybody could stop it"
 
 

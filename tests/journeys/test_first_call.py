@@ -165,7 +165,7 @@ def _run_the_snippet(visitor: Visitor, secret: str) -> None:
 def _call(installation: Installation, secret: str, workspace: Workspace) -> None:
     asked: dict[str, Any] = {"messages": [{"role": "user", "content": "Tell me of the sea in 60 words"}]}
     base_url = f"{installation.url}/api/v1"
-    with openai.OpenAI(api_key=secret, base_url=base_url, max_retries=0, timeout=20) as client:
+    with openai.OpenAI(api_key=secret, base_url=base_url, max_retries=0, timeout=90) as client:
         for model in MODELS:
             answer = client.chat.completions.create(model=model, **asked)
             assert answer.choices[0].message.content

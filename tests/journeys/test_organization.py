@@ -94,12 +94,12 @@ def test_founded_joined_worked_in_and_ended(visit: Visit, installation: Installa
     _join(developer, installation, address)
     secret = _make_a_key(developer)
     _top_up(owner)
-    with openai.OpenAI(api_key=secret, base_url=f"{installation.url}/api/v1", max_retries=0, timeout=20) as client:
+    with openai.OpenAI(api_key=secret, base_url=f"{installation.url}/api/v1", max_retries=0, timeout=90) as client:
         answer = client.chat.completions.create(model="gpt-5.5", messages=[{"role": "user", "content": "Hello"}])
         assert answer.choices[0].message.content
     _remove(owner, workspace, developer)
     with (
-        openai.OpenAI(api_key=secret, base_url=f"{installation.url}/api/v1", max_retries=0, timeout=20) as client,
+        openai.OpenAI(api_key=secret, base_url=f"{installation.url}/api/v1", max_retries=0, timeout=90) as client,
         pytest.raises(openai.AuthenticationError),
     ):
         client.chat.completions.create(model="gpt-5.5", messages=[{"role": "user", "content": "Hello"}])

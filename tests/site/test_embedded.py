@@ -184,7 +184,7 @@ def _orphan(folder: Path, how: str) -> None:
 def test_servers_end_with_their_parent(folder: Path) -> None:
     _orphan(folder, "running")
     for directory, program in ((folder / "postgres" / "data", "postgres"), (folder / "redis", "redis-server")):
-        assert processes.wait_until(lambda d=directory, p=program: not processes.working_in(d, p), 15)  # type: ignore[misc]
+        assert processes.wait_until(lambda d=directory, p=program: not processes.working_in(d, p), 60)  # type: ignore[misc]
 
 
 def test_the_next_start_ends_orphans_that_are_provably_its_own(folder: Path) -> None:

@@ -22,7 +22,7 @@ MOST_SECONDS = 0.3
 def start(module: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", module, *arguments]
     given = {**os.environ, **settings}
-    return subprocess.run(command, cwd=ROOT, env=given, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, cwd=ROOT, env=given, capture_output=True, text=True, timeout=180, check=False)
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,12 @@ import psycopg
 import pytest
 
 from hypereal_site import processes
-from hypereal_site.supervisor import MARK
+from hypereal_site.supervisor import MARK, WEB_DRAIN_SECONDS
 from tests.support.fake_installation import Installation
 from tests.support.services import FOLDER
+
+#: Three seconds on an idle machine of two cores; this one may be running the rest of the tests.
+SECOND_START_SECONDS = 60.0
 
 
 @pytest.fixture
@@ -64,7 +67,7 @@ def test_start_stop_and_a_second_start_that_keeps_everything(installation: Insta
     before, secrets = time.monotonic(), (var / "secrets.json").read_text()
     second = installation.start(PORT=str(processes.free_port()))
     installation.until_up(second)
-    assert time.monotonic() - before < 10
+    assert time.monotonic() - before < SECOND_START_SECONDS
     assert (var / "secrets.json").read_text() == secrets
     with psycopg.connect(installation.environment["DATABASE_URL"]) as connection:
         assert connection.execute("SELECT value FROM kept").fetchone() == (7,)
@@ -99,7 +102,7 @@ def test_a_killed_database_comes_back_at_the_same_address(installation: Installa
     data = installation.folder / "var" / "postgres" / "data"
     postmaster = int((data / "postmaster.pid").read_text().splitlines()[0])
     os.kill(postmaster, signal.SIGKILL)
-    assert processes.wait_until(lambda: _postmaster(data) not in (None, postmaster) and _connects(url), 30, every=0.2)
+    assert processes.wait_until(lambda: _postmaster(data) not in (None, postmaster) and _connects(url), 90, every=0.2)
     assert "PostgreSQL ended with status -9" in installation.stop(supervisor)
 
 
@@ -123,7 +126,7 @@ def test_a_second_supervisor_leaves_the_first_alone(installation: Installation) 
     installation.until_up(first)
     url = installation.environment["SITE_URL"]
     second = installation.start(servers=False)
-    output, _ = second.communicate(timeout=30)
+    output, _ = second.communicate(timeout=180)
     assert output == f"Hypereal already runs from this folder at {url} (process {first.pid}).\n"
     assert second.returncode == 1
     assert first.poll() is None
@@ -144,7 +147,7 @@ def test_a_taken_port_is_told_and_the_next_free_one_used(installation: Installat
 
 def test_a_port_that_is_no_port_is_told_in_one_sentence(installation: Installation) -> None:
     supervisor = installation.start(servers=False, PORT="http")
-    output, _ = supervisor.communicate(timeout=30)
+    output, _ = supervisor.communicate(timeout=180)
     assert output.splitlines()[0] == "PORT must be a number from 1 to 65000, not 'http'."
     assert supervisor.returncode == 1
 
@@ -165,7 +168,7 @@ def test_a_process_that_ends_is_started_again_and_its_last_words_shown(installat
 def test_a_process_that_ends_again_and_again_stops_the_installation(installation: Installation) -> None:
     (installation.folder / "worker.broken").touch()
     supervisor = installation.start(servers=False, PORT=str(processes.free_port()))
-    output, _ = supervisor.communicate(timeout=90)
+    output, _ = supervisor.communicate(timeout=180)
     assert supervisor.returncode == 1
     assert "worker ended 6 times within 300 s: giving up." in output
     assert "    worker says: broken" in output
@@ -177,7 +180,7 @@ def test_a_process_that_ends_again_and_again_stops_the_installation(installation
 def test_a_start_that_fails_shows_why_and_leaves_nothing(installation: Installation, part: str, words: str) -> None:
     (installation.folder / f"{part}.broken").touch()
     supervisor = installation.start(servers=False, PORT=str(processes.free_port()))
-    output, _ = supervisor.communicate(timeout=60)
+    output, _ = supervisor.communicate(timeout=180)
     assert supervisor.returncode == 1
     assert words in output and f"    {part} says: " in output
     assert installation.living() == []
@@ -192,7 +195,7 @@ def test_asked_twice_the_supervisor_waits_for_nobody(installation: Installation)
     installation.wait_for("web ignores SIGTERM")
     before = time.monotonic()
     installation.stop(supervisor)
-    assert time.monotonic() - before < 10
+    assert time.monotonic() - before < WEB_DRAIN_SECONDS / 2
 
 
 def test_what_the_outside_brings_replaces_the_stand_ins(installation: Installation) -> None:

@@ -157,7 +157,7 @@ def listening(serve: Callable[[socket.socket], None]) -> Iterator[int]:
             peer, _ = server.accept()
             with peer:
                 serve(peer)
-                done.wait(5)
+                done.wait(60)
         except OSError:
             pass  # the test is over
 
@@ -174,7 +174,7 @@ def hang(peer: socket.socket) -> None:
 def drip(peer: socket.socket) -> None:
     peer.recv(65536)
     peer.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")
-    for _ in range(50):
+    for _ in range(600):  # a minute, if nobody leaves
         peer.sendall(b" ")
         time.sleep(0.1)
 
@@ -182,7 +182,7 @@ def drip(peer: socket.socket) -> None:
 def drip_headers(peer: socket.socket) -> None:
     peer.recv(65536)
     peer.sendall(b"HTTP/1.1 200 OK\r\n")
-    for at in range(50):
+    for at in range(600):
         peer.sendall(f"x-{at}: y\r\n".encode())
         time.sleep(0.1)
 
@@ -195,7 +195,7 @@ def test_slow_ones_are_left(in_a_hurry: None, settings: Any, serve: Callable[[so
         started = time.monotonic()
         with pytest.raises(ProviderProblem, match="did not answer in time"):
             discovery.read(made)
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 20
 
 
 # ── Where our servers may be sent ────────────────────────────────────────────────────────────────────────────────────

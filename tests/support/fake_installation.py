@@ -117,7 +117,7 @@ class Installation:
     def stop(self, process: subprocess.Popen[str], number: signal.Signals = signal.SIGINT) -> str:
         """Ask the supervisor to stop; what it still printed."""
         process.send_signal(number)
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=120)
         return output
 
     def close(self) -> None:
@@ -125,7 +125,7 @@ class Installation:
         for process in self.started:
             if process.poll() is None:
                 process.terminate()
-                process.communicate(timeout=60)
+                process.communicate(timeout=120)
 
     def living(self) -> list[psutil.Process]:
         """Every process that works in the folder or below: servers, product, stand-ins."""
@@ -149,7 +149,7 @@ class Installation:
         """The environment that the processes got."""
         return dict(json.loads((self.folder / "environment").read_text()))
 
-    def wait_for(self, event: str, times: int = 1, seconds: float = 20.0) -> None:
+    def wait_for(self, event: str, times: int = 1, seconds: float = 60.0) -> None:
         """Wait until ``event`` was told that often."""
         end = time.monotonic() + seconds
         while self.events.count(event) < times:

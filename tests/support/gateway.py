@@ -42,19 +42,23 @@ T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[2]
 CREDIT = 1_000_000
-#: Times short enough to be waited for, and small steps.
-QUICK = {
-    "GATEWAY_KEEPALIVE_SECONDS": "0.4",
-    "GATEWAY_CONNECT_SECONDS": "1",
-    "GATEWAY_FIRST_BYTE_SECONDS": "3",
-    "GATEWAY_IDLE_SECONDS": "2",
-    "GATEWAY_TOTAL_SECONDS": "30",
-    "GATEWAY_SLOW_READER_SECONDS": "1.5",
+#: Seconds that something may take which needs none: much else runs on the machine, and its disk stalls.
+PATIENCE = 60.0
+#: Small steps, and a patience that a machine which stands still for seconds does not use up.
+SETTINGS = {
+    "GATEWAY_KEEPALIVE_SECONDS": "15",
+    "GATEWAY_CONNECT_SECONDS": "20",
+    "GATEWAY_FIRST_BYTE_SECONDS": "30",
+    "GATEWAY_IDLE_SECONDS": "30",
+    "GATEWAY_TOTAL_SECONDS": "240",
+    "GATEWAY_SLOW_READER_SECONDS": "30",
     "GATEWAY_LEFT_CLIENT_READ_ON_SECONDS": "0.8",
     "GATEWAY_DRAIN_SECONDS": "1",
     "GATEWAY_STEP_OUTPUT_TOKENS": "64",
     "RATE_LIMIT_PER_MINUTE": "1000",
 }
+#: Times short enough to be waited for: of a gateway whose tests wait for them.
+QUICK = {"GATEWAY_KEEPALIVE_SECONDS": "0.4", "GATEWAY_SLOW_READER_SECONDS": "1.5"}
 #: One credit a thousand input tokens, four a thousand output tokens, a tenth for cached input.
 RATES = Rates(tokens=TokenRates(input=1000 * CREDIT, cached_input=100 * CREDIT, output=4000 * CREDIT))
 RATES_WITH_TIERS = Rates(
@@ -77,7 +81,7 @@ class Server:
     log: Path
     role: str = "gateway"
 
-    def stop(self, number: signal.Signals = signal.SIGTERM, seconds: float = 20.0) -> int:
+    def stop(self, number: signal.Signals = signal.SIGTERM, seconds: float = PATIENCE) -> int:
         """Signal it and wait; returns the exit code."""
         self.process.send_signal(number)
         return self.process.wait(seconds)
@@ -109,7 +113,7 @@ class Caller(Payer):
         given = {name.replace("_", "-"): value for name, value in more.items()}
         return {"authorization": f"Bearer {self.secret}", **given}
 
-    def settled_books(self, rows: int = 1, seconds: float = 10.0) -> Books:
+    def settled_books(self, rows: int = 1, seconds: float = PATIENCE) -> Books:
         """The books once nothing of this payer is open and the log has that many rows."""
         wait_for(lambda: len(self.books().log) >= rows and "pending" not in self.books().holds, seconds)
         return self.books()
@@ -135,7 +139,7 @@ class Gateway:
         self.database = database
         self.upstream = upstream
         self.logs = logs
-        #: What every process gets on top of QUICK; a DATABASE_URL here names another server than the test run's.
+        #: What every process gets on top of SETTINGS; a DATABASE_URL here names another server than the test run's.
         self._settings = settings
         self._servers: dict[tuple[tuple[str, str], ...], Server] = {}
         self._all: list[Server] = []
@@ -148,7 +152,7 @@ class Gateway:
         return self.with_settings().port
 
     def with_settings(self, **settings: str) -> Server:
-        """A gateway with these variables on top of QUICK, started once a module; without any: once a session."""
+        """A gateway with these variables on top of SETTINGS, started once a module; without any: once a session."""
         name = tuple(sorted(settings.items()))
         server = self._servers.get(name)
         if server is None or server.process.poll() is not None:
@@ -163,7 +167,9 @@ class Gateway:
         process = processes.spawn(command, log=log, directory=ROOT, env=self.environment(**settings))
         server = Server(port, process, log, role)
         self._all.append(server)
-        if not processes.wait_until(lambda: processes.answers(port) or process.poll() is not None, 30.0, every=0.05):
+        if not processes.wait_until(
+            lambda: processes.answers(port) or process.poll() is not None, 2 * PATIENCE, every=0.05
+        ):
             raise TimeoutError("the gateway does not start")
         if process.poll() is not None:
             raise RuntimeError(f"the gateway ended at its start:\n{processes.last_lines(log)}")
@@ -171,7 +177,7 @@ class Gateway:
 
     def environment(self, **settings: str) -> dict[str, str]:
         """The variables of a process that works on this database."""
-        given = {**os.environ, **QUICK, **self._settings, **settings}
+        given = {**os.environ, **SETTINGS, **self._settings, **settings}
         address = urlsplit(given["DATABASE_URL"])
         return {**given, "DATABASE_URL": address._replace(path=f"/{self.database}").geturl()}
 
@@ -198,19 +204,24 @@ class Gateway:
         name: str = "",
         kind: str = "chat",
         adapter: str = "openai",
+        options: Mapping[str, Any] | None = None,
         **columns: Any,
     ) -> str:
-        """`model` without the wait, for who makes many. ``kind`` is the endpoint kind that all of it speaks."""
+        """`model` without the wait, for who makes many.
+
+        ``kind`` is the endpoint kind that all of it speaks, ``options`` is what the gateways know of all its providers.
+        """
         slug = name or f"m-{ids.uuid7().hex[-12:]}"
         vendor: Provider | None = None
         targets: list[tuple[Provider, int]] = []
         for position, behaviour in enumerate(behaviours):
             if callable(behaviour):
                 behaviour = self.upstream.serve(behaviour)
-            base_url = behaviour if isinstance(behaviour, str) else behaviour.base_url
+            base_url, its = (behaviour, {}) if isinstance(behaviour, str) else (behaviour.base_url, behaviour.options)
             provider = Provider(
-                slug=f"{slug}-p{position}", name=f"Fake {position}", adapter=adapter, base_url=base_url, kinds=[kind]
-            )
+                slug=f"{slug}-p{position}", name=f"Fake {position}", adapter=adapter, base_url=base_url, kinds=[kind],
+                options={**(options or {}), **its},
+            )  # fmt: skip
             provider.set_secret(f"sk-upstream-{slug}")
             provider.save()
             vendor = vendor or provider
@@ -235,7 +246,7 @@ class Gateway:
         """Wait until every living gateway serves the model."""
         probe = self._probe()
         for server in [server for server in self._all if server.role != "web"] or [self.with_settings()]:
-            wait_for(functools.partial(_knows, server, slug, probe), 30.0)
+            wait_for(functools.partial(_knows, server, slug, probe), PATIENCE)
 
     def tidy(self) -> None:
         """End the gateways with settings of their own, and take the models out of the catalog.
@@ -262,7 +273,7 @@ class Gateway:
             self._end(server)
         for server in self._ending:
             try:
-                server.process.wait(20)
+                server.process.wait(PATIENCE)
             except subprocess.TimeoutExpired:
                 processes.kill_group(server.process)
 
@@ -281,7 +292,7 @@ def _knows(server: Server, slug: str, headers: Mapping[str, str]) -> bool:
         return False
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
     """Wait until ``condition`` holds. Raises TimeoutError."""
     end = time.monotonic() + seconds
     while not condition():

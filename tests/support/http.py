@@ -42,7 +42,7 @@ def data_of(stream: bytes) -> Iterator[Any]:
 
 
 def send(
-    port: int, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None, timeout: float = 30.0
+    port: int, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None, timeout: float = 90.0
 ) -> Reply:
     """One request on a connection of its own."""
     with opened(port, method, path, body, headers, timeout) as stream:
@@ -80,7 +80,7 @@ class Stream:
 
 @contextmanager
 def opened(
-    port: int, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None, timeout: float = 30.0
+    port: int, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None, timeout: float = 90.0
 ) -> Iterator[Stream]:
     """One request whose answer is read by hand."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)

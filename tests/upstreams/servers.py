@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from upstreams.wire import Origin, Timeouts, UpstreamRequest
 
 MB = 1024 * 1024
-PATIENT = Timeouts(connect_seconds=5, first_byte_seconds=5, idle_seconds=5, total_seconds=10)
+PATIENT = Timeouts(connect_seconds=60, first_byte_seconds=60, idle_seconds=60, total_seconds=120)
 
 
 @dataclass
@@ -67,6 +67,12 @@ class Server:
     seen: list[Seen] = field(default_factory=list)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     scheme: str = "http"
+
+    async def until_asked(self, times: int = 1) -> None:
+        """Waits until so many requests have come."""
+        async with asyncio.timeout(60):
+            while len(self.seen) < times:  # noqa: ASYNC110 - what tells of each is a plain list
+                await asyncio.sleep(0.01)
 
     def request(self, body: bytes = b"{}", path: str = "/v1/x", method: str = "POST") -> UpstreamRequest:
         host = "127.0.0.1" if self.scheme == "http" else "localhost"

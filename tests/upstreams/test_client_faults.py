@@ -66,7 +66,7 @@ async def test_the_total_counts_even_while_bytes_come(pool: Pool) -> None:
             await asyncio.sleep(0.02)
 
     async with serving(endless) as server:
-        timeouts = Timeouts(idle_seconds=1, total_seconds=0.3)
+        timeouts = Timeouts(idle_seconds=60, total_seconds=0.3)
         with await pool.send(server.request(), timeouts) as response, pytest.raises(TotalTimedOut):
             async for _ in response:
                 pass
@@ -224,7 +224,7 @@ async def test_leaving_early_aborts_upstream(pool: Pool) -> None:
     async with serving(endless) as server:
         with await pool.send(server.request(), PATIENT) as response:
             await response.receive()
-        await asyncio.wait_for(server.gone.wait(), 5)
+        await asyncio.wait_for(server.gone.wait(), 60)
         with pytest.raises(UpstreamError):
             await response.receive()
 
@@ -236,17 +236,19 @@ async def test_cancelling_before_the_head_aborts(pool: Pool) -> None:
 
     async with serving(silent) as server:
         task = asyncio.ensure_future(pool.send(server.request(), PATIENT))
-        await asyncio.sleep(0.1)
+        await server.until_asked()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await asyncio.wait_for(server.gone.wait(), 5)
+        await asyncio.wait_for(server.gone.wait(), 60)
 
 
 async def test_a_wait_may_be_cancelled_without_losing_bytes(pool: Pool) -> None:
+    waited_twice = asyncio.Event()
+
     async def slow(exchange: Exchange) -> None:
         await exchange.begin_chunked()
-        await asyncio.sleep(0.15)
+        await waited_twice.wait()
         await exchange.chunk(b"late")
         await exchange.send(b"0\r\n\r\n")
 
@@ -259,6 +261,8 @@ async def test_a_wait_may_be_cancelled_without_losing_bytes(pool: Pool) -> None:
                         chunk = await response.receive()
                 except TimeoutError:
                     silences += 1
+                    if silences == 2:
+                        waited_twice.set()
                     continue
                 break
             assert chunk == b"late" and silences >= 2

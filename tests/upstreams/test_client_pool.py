@@ -47,13 +47,13 @@ async def test_waiting_ends() -> None:
 
     async with serving(silent) as server:
         busy = asyncio.ensure_future(pool.send(server.request(), PATIENT))
-        await asyncio.sleep(0.05)
+        await server.until_asked()
         with pytest.raises(PoolBusy):
             await pool.send(server.request(), Timeouts(connect_seconds=0.1))
         waiting = asyncio.ensure_future(pool.send(server.request(b"next"), PATIENT))
         await asyncio.sleep(0.05)
         busy.cancel()  # its connection is aborted, and its place goes to the one that waits
-        await asyncio.sleep(0.1)
+        await server.until_asked(2)
         assert [seen.body for seen in server.seen] == [b"{}", b"next"]
         waiting.cancel()
         await asyncio.gather(busy, waiting, return_exceptions=True)
@@ -63,7 +63,7 @@ async def test_waiting_ends() -> None:
 async def test_failures_to_connect_free_their_place() -> None:
     pool = Pool(PoolLimits(connections_per_origin=1))
     outcomes = await asyncio.gather(
-        *(pool.send(to("127.0.0.1", 1), Timeouts(connect_seconds=2)) for _ in range(5)), return_exceptions=True
+        *(pool.send(to("127.0.0.1", 1), Timeouts(connect_seconds=60)) for _ in range(5)), return_exceptions=True
     )
     assert [type(outcome) for outcome in outcomes] == [ConnectFailed] * 5
     await pool.aclose()
@@ -75,16 +75,16 @@ async def test_idle_connections_expire() -> None:
         for _ in range(2):
             with await pool.send(server.request(), PATIENT) as response:
                 await response.read(MB)
-            await asyncio.wait_for(server.gone.wait(), 5)
+            await asyncio.wait_for(server.gone.wait(), 60)
             server.gone.clear()
         assert server.connections == 2
     await pool.aclose()
 
 
 async def test_connections_are_not_used_for_ever() -> None:
-    pool = Pool(PoolLimits(lifetime_seconds=0.05))
+    pool = Pool(PoolLimits(lifetime_seconds=2.0))
     async with serving(echo) as server:
-        for pause in (0, 0.1, 0):
+        for pause in (0, 2.1, 0):
             with await pool.send(server.request(), PATIENT) as response:
                 await response.read(MB)
             await asyncio.sleep(pause)
@@ -115,7 +115,7 @@ async def test_closing_the_pool_ends_everything() -> None:
 
     async with serving(silent) as server:
         task = asyncio.ensure_future(pool.send(server.request(), PATIENT))
-        await asyncio.sleep(0.05)
+        await server.until_asked()
         await pool.aclose()
         with pytest.raises(ConnectionLost):
             await task

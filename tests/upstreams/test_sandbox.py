@@ -271,7 +271,7 @@ async def test_a_caller_who_leaves_ends_the_stream() -> None:
                               json.dumps(body("in 900 words", stream=True)).encode())  # fmt: skip
     with await pool.send(request, PATIENT) as response:
         await response.receive()
-    for _ in range(100):
+    for _ in range(3_000):
         if not running._connections:
             break
         await asyncio.sleep(0.02)
@@ -302,9 +302,9 @@ def test_it_runs_as_a_program_and_ends_on_sigterm() -> None:
     command = [sys.executable, "-m", "upstreams.sandbox", "--port", str(port), "--speed", "0"]
     process = subprocess.Popen(command, cwd=Path(__file__).parents[2], env={**os.environ, "PYTHONPATH": "."})
     try:
-        for _ in range(200):
+        for _ in range(1_200):
             try:
-                with socket.create_connection(("127.0.0.1", port), 1) as connection:
+                with socket.create_connection(("127.0.0.1", port), 60) as connection:
                     connection.sendall(b"GET /health HTTP/1.1\r\nconnection: close\r\n\r\n")
                     assert b'{"status":"ok"}' in connection.recv(4096)
                 break
@@ -313,7 +313,7 @@ def test_it_runs_as_a_program_and_ends_on_sigterm() -> None:
         else:
             pytest.fail("the sandbox does not answer")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.wait()

@@ -188,7 +188,7 @@ def at_once(work: Callable[[int], Any], threads: int = 20) -> list[Any]:
 
     def one(number: int) -> Any:
         try:
-            barrier.wait(timeout=20)
+            barrier.wait(timeout=60)
             return work(number)
         except errors.ProductError as error:
             return error.code
