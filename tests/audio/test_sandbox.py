@@ -8,6 +8,7 @@ import wave
 from collections.abc import Iterator
 
 import pytest
+from django.db import transaction
 from openai import OpenAI
 from tinytag import TinyTag
 
@@ -17,6 +18,7 @@ from hypereal_site import processes
 from storage import objects
 from storage.models import StoredObject
 from tests.audio.conftest import CLONES, FLAT, PRICE, SPEAKS, WRITES
+from tests.support import ports
 from tests.support.gateway import ROOT, Caller, Gateway
 from upstreams.audio import WAV, Recording
 from upstreams.sandbox import audio as sandbox
@@ -63,14 +65,14 @@ def test_a_transcript_says_how_long_it_was() -> None:
 @pytest.fixture(scope="module")
 def sandbox_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """The sandbox as the demo starts it."""
-    port = processes.free_port()
+    port = ports.free_port()
     log = tmp_path_factory.mktemp("sandbox") / "log"
     command = [sys.executable, "-m", "upstreams.sandbox", "--speed", "0", "--port", str(port)]
     process = processes.spawn(command, log=log, directory=ROOT)
-    assert processes.wait_until(lambda: processes.answers(port), 20.0, every=0.05)
+    assert processes.wait_until(lambda: processes.answers(port), 120.0, every=0.05)
     yield port
     process.terminate()
-    process.wait(10)
+    process.wait(60)
 
 
 @pytest.fixture
@@ -86,8 +88,9 @@ def demo(gateway: Gateway, sandbox_port: int) -> Caller:
         provider.save()
     for slug, can in (("audio-tts", SPEAKS), ("audio-clone", CLONES), ("audio-asr", WRITES)):
         if not Model.objects.filter(slug=slug).exists():
-            model = Model.objects.create(slug=slug, name=slug, vendor=provider, endpoints=["audio"], **can)
-            prices.publish(model, FLAT, list_rates=FLAT, factor_basis_points=10_000)
+            with transaction.atomic():  # no gateway may see it without its price
+                model = Model.objects.create(slug=slug, name=slug, vendor=provider, endpoints=["audio"], **can)
+                prices.publish(model, FLAT, list_rates=FLAT, factor_basis_points=10_000)
         gateway.until_known(slug)
     return gateway.caller(server=server)
 

@@ -69,7 +69,7 @@ def test_it_is_fresh_by_itself(visit: Visit, operator: User, reports: redis.Redi
     visitor.go("/status/targets")
     expect(visitor.page.get_by_text("serving", exact=True)).to_be_visible()
     tell(reports, report("10-aaa", TargetReport("beta//m-1", calls=11, failures=5, circuit=OPEN, open_seconds=30)))
-    expect(visitor.page.get_by_text("left out, 30 s")).to_be_visible(timeout=12_000)
+    expect(visitor.page.get_by_text("left out, 30 s")).to_be_visible()
     visitor.assert_sound()
 
 

@@ -105,6 +105,20 @@ def beats_of(committer: Committer) -> int:
     return sum(HoldOwner.objects.filter(pk=committer.owner_id).values_list("beats", flat=True))
 
 
+async def beats_so_far(control: psycopg.AsyncConnection, committer: Committer) -> int:
+    """How often the process has beaten, asked from within a loop."""
+    cursor = await control.execute("SELECT beats FROM billing_holdowner WHERE id = %s", [committer.owner_id])
+    row = await cursor.fetchone()
+    return int(row[0]) if row is not None else 0
+
+
+async def beaten(control: psycopg.AsyncConnection, committer: Committer, times: int) -> None:
+    """Wait until the process has beaten that often. Raises TimeoutError."""
+    async with asyncio.timeout(60):
+        while await beats_so_far(control, committer) < times:  # noqa: ASYNC110 - the database has no events
+            await asyncio.sleep(0.05)
+
+
 def test_a_settlement_is_not_believed_durable_over_a_line_that_is_newer_than_its_commit(
     installation: Installation,
 ) -> None:
@@ -126,11 +140,11 @@ def test_a_settlement_is_not_believed_durable_over_a_line_that_is_newer_than_its
             proxy.keep()
             # Two of them: one alone would be flushed by the writer.
             settled = [books.submit(payer.settle(admit, CREDIT)) for admit in admits[1:]]
-            await asyncio.wait_for(proxy.kept.wait(), 10)
+            await asyncio.wait_for(proxy.kept.wait(), 60)
             installation.cluster.kill()
             installation.cluster.start()
             proxy.let_go()
-            results: list[object] = list(await asyncio.wait_for(asyncio.gather(*settled), 30))
+            results: list[object] = list(await asyncio.wait_for(asyncio.gather(*settled), 120))
             await books.close()
             return results
 
@@ -174,11 +188,12 @@ def test_an_idle_process_beats_for_ever(installation: Installation) -> None:
     async def scenario() -> None:
         books.append(Committer(installation.cluster.url, heartbeat_seconds=0.0103))
         books[0].start()
-        await asyncio.sleep(3.0)
+        async with await psycopg.AsyncConnection.connect(installation.cluster.url, autocommit=True) as control:
+            await beaten(control, books[0], 150)
         await books[0].close()
 
     uvloop.run(scenario())
-    assert beats_of(books[0]) > 50
+    assert beats_of(books[0]) >= 150
 
 
 def test_a_process_beats_while_a_batch_waits_for_a_lock(
@@ -201,12 +216,11 @@ def test_a_process_beats_while_a_batch_waits_for_a_lock(
                 "SELECT 1 FROM billing_wallet WHERE workspace_id = %s FOR UPDATE", [payer.workspace.pk]
             )
             settled = [books.submit(each.settle(admit, CREDIT)) for each, admit in admits]
-            await asyncio.sleep(4.0)
+            async with await psycopg.AsyncConnection.connect(installation.cluster.url, autocommit=True) as control:
+                before = await beats_so_far(control, books)
+                # One in each second, which is how long a batch waits to be tried again.
+                await beaten(control, books, before + 4)
             assert not settled[0].done()
-            cursor = await somebody.execute("SELECT beats FROM billing_holdowner WHERE id = %s", [books.owner_id])
-            row = await cursor.fetchone()
-            assert row is not None
-            assert row[0] >= 4  # one in each second, which is how long a batch waits to be tried again
             await somebody.rollback()
         assert all(isinstance(each, Settled) for each in await asyncio.gather(*settled))
         await books.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,15 +13,14 @@ import pytest_django
 
 from tests.fakes.upstream import Behaviour, Conversation, Route
 from tests.faults.formats import FORMATS, PRIVATE, Format
-from tests.support.gateway import CREDIT, Caller, Gateway
+from tests.support import http
+from tests.support.gateway import CREDIT, QUICK, Caller, Gateway
 from tests.support.http import Reply
 
 CREDITS = 400
 HTML = b"<html><body>Bad gateway</body></html>"
-#: So long lies between the content of a stream and what breaks it: the gateway has passed the content on by then.
-PASSED_ON_SECONDS = 0.3
-#: Longer than any failure here takes: every one of them still comes with a status of its own.
-LATE_KEEPALIVE = {"GATEWAY_KEEPALIVE_SECONDS": "15", "GATEWAY_FIRST_BYTE_SECONDS": "2"}
+#: What gateways know of a provider that falls silent.
+SILENT: dict[str, Any] = {"first_byte_seconds": 2, "idle_seconds": 3}
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,11 @@ class Fault:
     type: str
     attempts: int = 2
     streams: tuple[bool, ...] = (False, True)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What gateways know of the provider."""
+        return SILENT if self.behaviour is hangs else {}
 
     def __str__(self) -> str:
         return self.name
@@ -149,8 +155,8 @@ class Served:
     good: Route | None = None
 
 
-def made(gateway: Gateway, spoken: Format, bad: Behaviour, *, with_another: bool) -> Served:
-    routes = [gateway.upstream.serve(bad)]
+def made(gateway: Gateway, spoken: Format, bad: Behaviour, options: dict[str, Any], *, with_another: bool) -> Served:
+    routes = [gateway.upstream.serve(bad, **options)]
     if with_another:
         routes.append(gateway.upstream.serve(spoken.well))
     limits = {} if spoken.streams else {"max_output_tokens": None, "default_max_output_tokens": None}
@@ -167,31 +173,31 @@ def served(
     """A model for each case of all tests here: a gateway takes its time to hear of one, and hears of all at once."""
     with _gateway_session.connected(django_db_blocker):
         models = {
-            name: made(_gateway_session, spoken, bad, with_another=another)
-            for name, spoken, bad, another in all_models()
+            name: made(_gateway_session, spoken, bad, options, with_another=another)
+            for name, spoken, bad, options, another in all_models()
         }
-        _gateway_session.with_settings(**LATE_KEEPALIVE)
+        _gateway_session.with_settings(**QUICK)
         _gateway_session.until_known([*models.values()][-1].model)
     return models
 
 
-def all_models() -> Iterator[tuple[tuple[Any, ...], Format, Behaviour, bool]]:
-    """By its name in the tests: the format, the failing target, and whether a good one stands behind it."""
+def all_models() -> Iterator[tuple[tuple[Any, ...], Format, Behaviour, dict[str, Any], bool]]:
+    """By its name in the tests: the format, the failing target, its options, and whether a good one stands behind."""
     for spoken, fault, stream in CASES:
         for another in (False, True):
-            yield (spoken.kind, fault.name, stream, another), spoken, fault.behaviour(spoken), another
+            yield (spoken.kind, fault.name, stream, another), spoken, fault.behaviour(spoken), fault.options, another
     for spoken in FORMATS:
         for kind, _, _ in BREAKS if spoken.streams else ():
-            yield (spoken.kind, kind), spoken, breaks(spoken, kind), True
+            yield (spoken.kind, kind), spoken, breaks(spoken, kind), SILENT if kind == "hang" else {}, True
         for label in LABELS:
-            yield (spoken.kind, label), spoken, mislabels(spoken, label), False
+            yield (spoken.kind, label), spoken, mislabels(spoken, label), {}, False
         if spoken.keepalive:
-            yield (spoken.kind, late), spoken, late(spoken), False
+            yield (spoken.kind, late), spoken, late(spoken), {}, False
 
 
 @pytest.fixture
 def caller(gateway: Gateway) -> Caller:
-    return gateway.caller(credits=CREDITS, server=gateway.with_settings(**LATE_KEEPALIVE))
+    return gateway.caller(credits=CREDITS)
 
 
 def ask(caller: Caller, spoken: Format, model: str, *, stream: bool) -> Reply:
@@ -258,7 +264,7 @@ def breaks(spoken: Format, kind: str) -> Behaviour:
         await talk.start()
         for piece in spoken.half:
             await talk.send(piece)
-        await talk.gone(PASSED_ON_SECONDS)
+        await talk.taken(0.3)  # the gateway has passed the content on by then
         if kind == "cut":
             talk.cut()
         elif kind == "end":
@@ -312,9 +318,13 @@ def test_a_break_in_mid_stream_is_told_inside_and_what_came_is_billed(
 
 
 # ── behind a keep-alive ──────────────────────────────────────────────────────────────────────────────────────────────
+#: By format: set once its caller has seen that nothing comes.
+waited: defaultdict[str, threading.Event] = defaultdict(threading.Event)
+
+
 def late(spoken: Format) -> Behaviour:
     async def behave(talk: Conversation) -> None:
-        await talk.gone(1.0)
+        await talk.until(waited[spoken.kind])
         await talk.json(spoken.error("api_error"), 500)
 
     return behave
@@ -322,11 +332,15 @@ def late(spoken: Format) -> Behaviour:
 
 @pytest.mark.parametrize("spoken", [spoken for spoken in FORMATS if spoken.keepalive], ids=name_of)
 def test_behind_a_keep_alive_the_failure_is_told_inside(served: Any, gateway: Gateway, spoken: Format) -> None:
-    caller, case = gateway.caller(credits=CREDITS), served[spoken.kind, late]
-    gateway.until_known(case.model)
-    reply = ask(caller, spoken, case.model, stream=True)
+    case = served[spoken.kind, late]
+    caller = gateway.caller(credits=CREDITS, server=gateway.with_settings(**QUICK))
+    body = {"model": case.model, **spoken.asked, "stream": True}
+    with http.opened(caller.port, "POST", spoken.path, body, caller.headers({})) as stream:
+        silence = stream.response.read(2 * len(spoken.keepalive))
+        waited[spoken.kind].set()
+        reply = Reply(stream.status, stream.headers, silence + stream.rest())
     assert reply.status == 200
-    assert reply.body.startswith(spoken.keepalive * 2)
+    assert silence == spoken.keepalive * 2
     assert spoken.told_inside(reply) == "upstream_error"
     nothing_private(reply)
     books = caller.settled_books()

@@ -20,6 +20,7 @@ from infra import engine
 from infra.engine import LocalEngine, Made, Policy, Seen, Spec
 from infra.samples import handler
 from jobs import http
+from tests.support import ports
 from tests.support.gateway import wait_for
 from upstreams import runpod
 from upstreams.errors import AccountRefused, ConnectFailed, UpstreamRefusal
@@ -35,7 +36,7 @@ SPEC = Spec("hypereal-x", "hypereal/sample:1", ["ADA_24"], 0, 1, 60, 60, env={"T
 @pytest.fixture(scope="module")
 def sdk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[runpod.Account]:
     """A worker of the vendor's SDK with the sample handler."""
-    port, log = processes.free_port(), tmp_path_factory.mktemp("sdk") / "log"
+    port, log = ports.free_port(), tmp_path_factory.mktemp("sdk") / "log"
     command = [sys.executable, "-I", str(Path(handler.__file__)), "--rp_serve_api", "--rp_api_host", "127.0.0.1"]
     process = processes.spawn([*command, "--rp_api_port", str(port)], log=log, directory=ROOT)
     assert processes.wait_until(lambda: processes.answers(port), 60), processes.last_lines(log)
@@ -70,7 +71,7 @@ def test_the_sdk_s_failures_come_with_200_and_lose_their_traceback(sdk: runpod.A
 # ── The engine of this machine ───────────────────────────────────────────────────────────────────────────────────────
 @pytest.fixture(scope="module")
 def local_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[psutil.Process, LocalEngine]]:
-    port, folder = processes.free_port(), tmp_path_factory.mktemp("gpu")
+    port, folder = ports.free_port(), tmp_path_factory.mktemp("gpu")
     command = [sys.executable, "-m", "infra.local_engine", "--port", str(port), "--folder", str(folder)]
     env = {**os.environ, "GPU_LOCAL_SECRET": SECRET, "DATABASE_URL": "postgres://secret"}
     process = processes.spawn([*command, "--result-seconds", "20"], log=folder / "log", directory=ROOT, env=env)
@@ -195,7 +196,7 @@ def test_strangers_are_not_served(local: LocalEngine, endpoint: str) -> None:
 
 
 def test_an_engine_that_is_not_there(settings: Settings) -> None:
-    settings.GPU_LOCAL_URL = f"http://127.0.0.1:{processes.free_port()}"
+    settings.GPU_LOCAL_URL = f"http://127.0.0.1:{ports.free_port()}"
     with pytest.raises(ConnectFailed):
         engine.by_name("local").health("x")
 
@@ -203,5 +204,5 @@ def test_an_engine_that_is_not_there(settings: Settings) -> None:
 def test_the_engine_ends_without_its_secret() -> None:
     command = [sys.executable, "-m", "infra.local_engine", "--port", "1", "--folder", "/tmp"]
     env = {name: value for name, value in os.environ.items() if name != "GPU_LOCAL_SECRET"}
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=180)
     assert done.returncode != 0 and "GPU_LOCAL_SECRET" in done.stderr

@@ -18,9 +18,10 @@ from urllib.parse import urlsplit
 
 from hypereal_site import local_env, processes
 from hypereal_site.embedded import Redis
+from tests.support import ports
 from tests.support.services import ROOT
 
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 #: How the file backend parts the mails of one file.
 _BETWEEN_MAILS = b"\n" + b"-" * 79 + b"\n"
 QUEUES = ("critical", "default", "media", "bulk")
@@ -46,25 +47,25 @@ class Installation:
         Raises RuntimeError with the ends of the logs.
         """
         self.mail.mkdir()
-        ports = {name: processes.free_port() for name in ("web", "sandbox", "stripe", "gpu")}
-        ports["web"] = port or ports["web"]
+        own = {name: ports.free_port() for name in ("web", "sandbox", "stripe", "gpu")}
+        own["web"] = port or own["web"]
         self.env = local_env.environment(
             _outside(),
             self.folder,
             database_url=urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{self.database}").geturl(),
             redis_url=self._redis.start(),
-            port=ports["web"],
-            sandbox_port=ports["sandbox"],
-            stripe_port=ports["stripe"],
-            gpu_port=ports["gpu"],
+            port=own["web"],
+            sandbox_port=own["sandbox"],
+            stripe_port=own["stripe"],
+            gpu_port=own["gpu"],
         )
         self.url = self.env["SITE_URL"]
-        self._spawn("upstreams.sandbox", "--port", str(ports["sandbox"]), "--speed", _SANDBOX_SPEED)
+        self._spawn("upstreams.sandbox", "--port", str(own["sandbox"]), "--speed", _SANDBOX_SPEED)
         state = str(self.folder / "demo-stripe.json")
-        self._spawn("billing.demo_stripe.server", "--port", str(ports["stripe"]), "--state", state)
-        self._spawn("infra.local_engine", "--port", str(ports["gpu"]), "--folder", str(self.folder / "gpu"))
-        self._spawn("hypereal_site.serve", "--role", "all", "--port", str(ports["web"]))
-        self._wait(ports)
+        self._spawn("billing.demo_stripe.server", "--port", str(own["stripe"]), "--state", state)
+        self._spawn("infra.local_engine", "--port", str(own["gpu"]), "--folder", str(self.folder / "gpu"))
+        self._spawn("hypereal_site.serve", "--role", "all", "--port", str(own["web"]))
+        self._wait(own)
 
     def stop(self) -> None:
         """End everything, the web process first."""
@@ -79,7 +80,7 @@ class Installation:
             env=self.env,
             check=True,
             capture_output=True,
-            timeout=60,
+            timeout=180,
         )
 
     @contextmanager
@@ -114,12 +115,12 @@ class Installation:
         command = [sys.executable, *arguments]
         self._running.append(processes.spawn(command, log=self.folder / f"{name}.log", directory=ROOT, env=self.env))
 
-    def _wait(self, ports: Mapping[str, int]) -> None:
+    def _wait(self, own: Mapping[str, int]) -> None:
         def ended() -> bool:
             return any(process.poll() is not None for process in self._running)
 
-        processes.wait_until(lambda: ended() or all(map(processes.answers, ports.values())), START_SECONDS, every=0.1)
-        if ended() or not all(map(processes.answers, ports.values())):
+        processes.wait_until(lambda: ended() or all(map(processes.answers, own.values())), START_SECONDS, every=0.1)
+        if ended() or not all(map(processes.answers, own.values())):
             logs = "\n".join(processes.last_lines(log) for log in self.folder.glob("*.log"))
             self.stop()
             raise RuntimeError(f"the installation does not start:\n{logs}")

@@ -156,7 +156,7 @@ def _run_the_snippet(visitor: Visitor, secret: str) -> None:
     panel.get_by_role("button", name="Copy").click()
     code = str(page.evaluate("navigator.clipboard.readText()"))
     env = {**os.environ, "HYPEREAL_API_KEY": secret}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
 
@@ -268,6 +268,8 @@ def test_a_chosen_theme_goes_along(visit: Visit, site: str) -> None:
 
 
 def _background(page: Page) -> str:
+    """The colour behind everything, once it is what it becomes."""
+    page.evaluate("Promise.all(document.getAnimations().map(each => each.finished.catch(() => null)))")
     return str(page.evaluate("getComputedStyle(document.body).backgroundColor"))
 
 

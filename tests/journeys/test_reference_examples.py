@@ -48,7 +48,7 @@ class Reader:
     def charged(self, reply: Reply) -> int:
         """Microcredits of the log's row of an answer, once it is there."""
         rows = RequestLog.objects.filter(request_id=reply.headers["x-request-id"])
-        wait_for(rows.exists, 20.0)
+        wait_for(rows.exists, SECONDS)
         return int(rows.get().charged_microcredits)
 
     def until_ready(self, path: str) -> None:
@@ -298,4 +298,5 @@ def test_the_retired_address_names_the_new_one(reader: Reader) -> None:
 def test_nothing_is_left_open(reader: Reader) -> None:
     """Last of the file: whatever these examples began has ended."""
     assert not Job.objects.filter(workspace=reader.workspace, finished_at__isnull=True).exists()
-    assert not Job.objects.filter(finished_at__isnull=True, stop_due=False, kind__in=("videos", "gpu")).exists()
+    still = Job.objects.filter(finished_at__isnull=True, stop_due=False, kind__in=("videos", "gpu"))
+    wait_for(lambda: not still.exists(), SECONDS)

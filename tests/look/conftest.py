@@ -12,7 +12,7 @@ import pytest
 from allauth.account.models import EmailAddress
 from django.conf import settings as django_settings
 from django.test import Client
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, ViewportSize, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, ViewportSize, expect, sync_playwright
 from pytest_django import Settings
 from pytest_django.live_server_helper import LiveServer
 
@@ -26,6 +26,8 @@ AXE = (HERE / "vendor/axe.min.js").read_text("utf-8")
 _STILL = """() => Promise.all(document.getAnimations()
     .filter((each) => each.playState === "running" && each.effect.getComputedTiming().endTime !== Infinity)
     .map((each) => each.finished.catch(() => null)))"""
+#: What a page may take that needs no time: much else runs on the machine.
+PATIENCE_MS = 60_000
 PASSWORD = "a long enough passphrase"
 DESKTOP = ViewportSize(width=1360, height=900)
 PHONE = ViewportSize(width=390, height=844)
@@ -40,7 +42,10 @@ def browser(chromium_path: str, django_db_setup: None) -> Iterator[Browser]:
     """
     with pytest.MonkeyPatch.context() as patch, sync_playwright() as driver:
         patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
-        running = driver.chromium.launch(executable_path=chromium_path, args=chromium.ARGUMENTS)
+        expect.set_options(timeout=PATIENCE_MS)
+        running = driver.chromium.launch(
+            executable_path=chromium_path, args=chromium.ARGUMENTS, timeout=3 * PATIENCE_MS
+        )
         yield running
         running.close()
 
@@ -129,7 +134,7 @@ def visit(browser: Browser, site: str) -> Iterator[Visit]:
         context = browser.new_context(
             viewport=PHONE if phone else DESKTOP, color_scheme="dark" if dark else "light", **more
         )
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(PATIENCE_MS)
         contexts.append(context)
         if person is not None:
             client = Client()

@@ -83,7 +83,7 @@ def charged(cost: str) -> int:
 
 
 def settled(payer: Payer, calls: int) -> list[RequestLog]:
-    wait_for(lambda: RequestLog.objects.filter(workspace_id=payer.workspace.pk).count() >= calls, 30.0)
+    wait_for(lambda: RequestLog.objects.filter(workspace_id=payer.workspace.pk).count() >= calls)
     return list(RequestLog.objects.filter(workspace_id=payer.workspace.pk).order_by("pk"))
 
 
@@ -129,7 +129,7 @@ def test_the_key_is_the_page_s_own_and_ends_with_the_session(visit: Visit, payer
     assert page.locator("#keys").get_by_text("Playground").count() == 0
     visitor.go("/accounts/logout/")
     page.get_by_role("main").get_by_role("button").first.click()
-    wait_for(lambda: ApiKey.objects.get(pk=key.pk).deleted_at is not None, 30.0)
+    wait_for(lambda: ApiKey.objects.get(pk=key.pk).deleted_at is not None)
 
 
 def test_pictures(visit: Visit, payer: Payer) -> None:  # noqa: F811
@@ -168,7 +168,7 @@ def test_a_clip(visit: Visit, payer: Payer, cron: None) -> None:  # noqa: F811
     cost = charged(send(page, panel(page, "Video"), "A ship in the harbour"))
     clip = page.locator("#playground-output video")
     expect(clip).to_have_count(1)
-    wait_for(lambda: bool(clip.evaluate("clip => clip.src.includes('/files/')")), 30.0)
+    wait_for(lambda: bool(clip.evaluate("clip => clip.src.includes('/files/')")))
     [row] = settled(payer, 1)
     assert (row.endpoint, row.charged_microcredits) == ("videos", cost)
     assert payer.books().balance == 1_000 * CREDIT - cost
@@ -288,7 +288,7 @@ def test_the_code_runs_as_it_stands_there(visit: Visit, payer: Payer, tmp_path: 
         folder.mkdir()
         program, name = RUN[language]
         (folder / name).write_text(code)
-        ran = subprocess.run([program, name], cwd=folder, env=env, capture_output=True, timeout=120)
+        ran = subprocess.run([program, name], cwd=folder, env=env, capture_output=True, timeout=240)
         assert ran.returncode == 0, (wire, language, ran.stderr)
         assert b'"error": {' not in ran.stdout and b'"error":{' not in ran.stdout, (wire, language, ran.stdout)
         if wire == "audio":

@@ -20,7 +20,7 @@ _TYPES: dict[str, tuple[Any, Any]] = {
     "/embeddings": (CreateEmbeddingResponse, None),
     "/v1/messages?beta=true": (BetaMessage, anthropic.Stream[BetaRawMessageStreamEvent]),
 }
-SECONDS = 20
+SECONDS = 90
 
 
 def read(caller: Caller, path: str, body: dict[str, Any]) -> list[Any]:

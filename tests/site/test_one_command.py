@@ -17,6 +17,7 @@ import pytest
 
 from hypereal_site import processes
 from hypereal_site.supervisor import MARK
+from tests.support import ports
 from tests.support.services import FOLDER, ROOT
 
 #: The second start takes 8 s on an idle machine of two cores; this one may be running the rest of the tests.
@@ -38,7 +39,7 @@ def _start(var: Path) -> tuple[subprocess.Popen[str], str]:
     process = subprocess.Popen(
         [sys.executable, "-m", "hypereal_site.supervisor"],
         cwd=ROOT,
-        env={**env, "HYPEREAL_VAR": str(var), "PORT": str(processes.free_port())},
+        env={**env, "HYPEREAL_VAR": str(var), "PORT": str(ports.free_port())},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

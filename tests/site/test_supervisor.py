@@ -18,6 +18,7 @@ import pytest
 
 from hypereal_site import processes
 from hypereal_site.supervisor import MARK, WEB_DRAIN_SECONDS
+from tests.support import ports
 from tests.support.fake_installation import Installation
 from tests.support.services import FOLDER
 
@@ -46,7 +47,7 @@ def _private(path: Path) -> bool:
 
 def test_start_stop_and_a_second_start_that_keeps_everything(installation: Installation) -> None:
     var = installation.folder / "var"
-    first = installation.start(PORT=str(processes.free_port()))
+    first = installation.start(PORT=str(ports.free_port()))
     shown = installation.until_up(first)
     mark = _run_note(installation)["mark"]
     assert len(processes.bearing(MARK, mark)) == 6
@@ -65,7 +66,7 @@ def test_start_stop_and_a_second_start_that_keeps_everything(installation: Insta
     assert not (var / "run.json").exists()
 
     before, secrets = time.monotonic(), (var / "secrets.json").read_text()
-    second = installation.start(PORT=str(processes.free_port()))
+    second = installation.start(PORT=str(ports.free_port()))
     installation.until_up(second)
     assert time.monotonic() - before < SECOND_START_SECONDS
     assert (var / "secrets.json").read_text() == secrets
@@ -78,7 +79,7 @@ def test_start_stop_and_a_second_start_that_keeps_everything(installation: Insta
 
 def test_kill_9_of_the_supervisor_leaves_nothing_that_blocks_the_next_start(installation: Installation) -> None:
     (installation.folder / "worker.stubborn").touch()  # hears its parent-death signal and goes on
-    port = str(processes.free_port())
+    port = str(ports.free_port())
     first = installation.start(PORT=port)
     installation.until_up(first)
     mark, leftovers = _run_note(installation)["mark"], installation.living()
@@ -96,7 +97,7 @@ def test_kill_9_of_the_supervisor_leaves_nothing_that_blocks_the_next_start(inst
 
 
 def test_a_killed_database_comes_back_at_the_same_address(installation: Installation) -> None:
-    supervisor = installation.start(PORT=str(processes.free_port()))
+    supervisor = installation.start(PORT=str(ports.free_port()))
     installation.until_up(supervisor)
     url = installation.environment["DATABASE_URL"]
     data = installation.folder / "var" / "postgres" / "data"
@@ -122,7 +123,7 @@ def _connects(url: str) -> bool:
 
 
 def test_a_second_supervisor_leaves_the_first_alone(installation: Installation) -> None:
-    first = installation.start(servers=False, PORT=str(processes.free_port()))
+    first = installation.start(servers=False, PORT=str(ports.free_port()))
     installation.until_up(first)
     url = installation.environment["SITE_URL"]
     second = installation.start(servers=False)
@@ -153,7 +154,7 @@ def test_a_port_that_is_no_port_is_told_in_one_sentence(installation: Installati
 
 
 def test_a_process_that_ends_is_started_again_and_its_last_words_shown(installation: Installation) -> None:
-    supervisor = installation.start(servers=False, PORT=str(processes.free_port()))
+    supervisor = installation.start(servers=False, PORT=str(ports.free_port()))
     installation.until_up(supervisor)
     installation.wait_for("cron starts")
     cron = next(p for p in processes.bearing(MARK, _run_note(installation)["mark"]) if "run_cron" in p.cmdline())
@@ -167,7 +168,7 @@ def test_a_process_that_ends_is_started_again_and_its_last_words_shown(installat
 
 def test_a_process_that_ends_again_and_again_stops_the_installation(installation: Installation) -> None:
     (installation.folder / "worker.broken").touch()
-    supervisor = installation.start(servers=False, PORT=str(processes.free_port()))
+    supervisor = installation.start(servers=False, PORT=str(ports.free_port()))
     output, _ = supervisor.communicate(timeout=180)
     assert supervisor.returncode == 1
     assert "worker ended 6 times within 300 s: giving up." in output
@@ -179,7 +180,7 @@ def test_a_process_that_ends_again_and_again_stops_the_installation(installation
 @pytest.mark.parametrize(("part", "words"), [("web", "The web process does not answer"), ("prepare", "no such table")])
 def test_a_start_that_fails_shows_why_and_leaves_nothing(installation: Installation, part: str, words: str) -> None:
     (installation.folder / f"{part}.broken").touch()
-    supervisor = installation.start(servers=False, PORT=str(processes.free_port()))
+    supervisor = installation.start(servers=False, PORT=str(ports.free_port()))
     output, _ = supervisor.communicate(timeout=180)
     assert supervisor.returncode == 1
     assert words in output and f"    {part} says: " in output
@@ -189,7 +190,7 @@ def test_a_start_that_fails_shows_why_and_leaves_nothing(installation: Installat
 
 def test_asked_twice_the_supervisor_waits_for_nobody(installation: Installation) -> None:
     (installation.folder / "web.stubborn").touch()
-    supervisor = installation.start(servers=False, PORT=str(processes.free_port()))
+    supervisor = installation.start(servers=False, PORT=str(ports.free_port()))
     installation.until_up(supervisor)
     supervisor.send_signal(signal.SIGINT)
     installation.wait_for("web ignores SIGTERM")
@@ -201,7 +202,7 @@ def test_asked_twice_the_supervisor_waits_for_nobody(installation: Installation)
 def test_what_the_outside_brings_replaces_the_stand_ins(installation: Installation) -> None:
     supervisor = installation.start(
         servers=False,
-        PORT=str(processes.free_port()),
+        PORT=str(ports.free_port()),
         STRIPE_SECRET_KEY="sk_live_of_the_operator",
         SANDBOX_BASE_URL="http://elsewhere:1",
         EMAIL_URL="smtp://mail.example",

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from hypereal_site import processes
 from tests.fakes.identity_provider import Pair, pair
-from tests.support import http
+from tests.support import http, ports
 
 PACKAGES: Final = (
     "liblemonldap-ng-portal-perl liblasso-perl libplack-perl starman libxml-simple-perl libxml-libxml-perl "
@@ -113,7 +113,7 @@ class LemonLdap:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.port = processes.free_port()
+        self.port = ports.free_port()
         self.url = f"http://localhost:{self.port}"
         self.registered = Registered()
         self._process: subprocess.Popen[bytes] | None = None

@@ -28,7 +28,7 @@ def test_the_checker_finds_nothing(site: str, settings: Any) -> None:  # noqa: F
     connection = saml_company.saml(IdentityProvider(), organization)
     issued = tokens.issue(connection, actor=audit.SYSTEM, created_by=None)
     headers = {"Authorization": f"Bearer {issued.secret}"}
-    with httpx2.Client(base_url=f"{site}/scim/v2", headers=headers, timeout=30) as http:
+    with httpx2.Client(base_url=f"{site}/scim/v2", headers=headers, timeout=90) as http:
         results = check_server(SyncSCIMClient(http))
     wrong = [f"{found.title}: {found.reason}" for found in results if found.status == Status.ERROR]
     assert wrong == []

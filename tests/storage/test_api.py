@@ -110,7 +110,7 @@ def test_a_file_above_the_bound_of_other_bodies(caller: Caller) -> None:
 
 
 def test_too_large_a_file_is_refused_before_it_comes_and_while_it_comes(caller: Caller) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", caller.port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", caller.port, timeout=90)
     head = {**caller.headers({}), "content-type": f"multipart/form-data; boundary={BOUNDARY}"}
     connection.putrequest("POST", "/v1/storage/upload")
     for name, value in {**head, "content-length": str(MOST_FILE_BYTES * 2)}.items():
@@ -123,7 +123,7 @@ def test_too_large_a_file_is_refused_before_it_comes_and_while_it_comes(caller: 
 
     content = form(("file", b"x" * (MOST_FILE_BYTES + 1), "big.bin", "application/octet-stream"))
     pieces = [content[start : start + 4_000_000] for start in range(0, len(content), 4_000_000)]
-    connection = http.client.HTTPConnection("127.0.0.1", caller.port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", caller.port, timeout=90)
     connection.request("POST", "/v1/storage/upload", iter(pieces), head, encode_chunked=True)
     answer = connection.getresponse()
     assert answer.status == 413
@@ -294,7 +294,7 @@ def test_the_policy_of_a_file(caller: Caller) -> None:
 def test_no_page_reads_more_than_it_may(site: Server, path: str, most: int) -> None:
     """Anybody may send; who it is would be asked only behind the body."""
     most += 8 * 1024 * 1024 if not most else 64 * 1024
-    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=90)
     connection.putrequest("POST", path)
     connection.putheader("content-length", str(most + 1))
     connection.endheaders()  # not a byte of the body
@@ -302,7 +302,7 @@ def test_no_page_reads_more_than_it_may(site: Server, path: str, most: int) -> N
     assert (answer.status, b"request_too_large" in answer.read()) == (413, True)
     connection.close()
 
-    with socket.create_connection(("127.0.0.1", site.port), timeout=30) as sock:
+    with socket.create_connection(("127.0.0.1", site.port), timeout=90) as sock:
         sock.sendall(f"POST {path} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n".encode())
         piece = b"100000\r\n" + bytes(0x100000) + b"\r\n"
         try:

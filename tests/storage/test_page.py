@@ -208,13 +208,13 @@ def test_the_page_in_a_browser(
     visitor.assert_sound()
     page.get_by_role("button", name="Upload", exact=True).click()
     page.get_by_text("“new.png” is stored.").wait_for()
-    assert page.locator("#files tbody tr").count() == 4
+    expect(page.locator("#files tbody tr")).to_have_count(4)
 
     page.get_by_role("button", name="Actions for new.png").click()
     page.get_by_role("link", name="Delete").locator("visible=true").click()
     page.get_by_role("button", name="Delete file").click()
     page.get_by_text("“new.png” is deleted.").wait_for()
-    assert page.locator("#files tbody tr").count() == 3
+    expect(page.locator("#files tbody tr")).to_have_count(3)
     visitor.assert_sound()
 
 

@@ -126,7 +126,7 @@ def test_a_killed_uploader_leaves_nothing_that_lasts(committed: None, point: str
         f"objects.store('{workspace.pk}', b'x' * 100, kind='file', filename='x')"
     )
     env = {**os.environ, "FAULT_POINT": point, "DATABASE_URL": url}
-    died = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, timeout=60, check=False)
+    died = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, timeout=180, check=False)
     assert died.returncode == -signal.SIGKILL, died.stderr
     [row] = StoredObject.objects.filter(workspace=workspace)
     assert objects.find(workspace.pk, row.pk) is None

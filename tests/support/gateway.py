@@ -34,7 +34,7 @@ from keys.secret import new_secret
 from orgs.permissions import Role
 from tests import factories
 from tests.fakes import upstream as fake
-from tests.support import http
+from tests.support import http, ports
 from tests.support.databases import on_database, proven
 from tests.support.money import Books, Payer, new_payer
 
@@ -161,7 +161,7 @@ class Gateway:
 
     def start(self, role: str = "gateway", **settings: str) -> Server:
         """One more gateway process, for a test that will end it."""
-        port = processes.free_port()
+        port = ports.free_port()
         log = self.logs / f"{role}-{port}.log"
         command = [sys.executable, "-m", "hypereal_site.serve", "--role", role, "--port", str(port)]
         process = processes.spawn(command, log=log, directory=ROOT, env=self.environment(**settings))

@@ -25,7 +25,7 @@ from hypereal_site import processes
 from hypereal_site.embedded import Postgres, Redis
 from tests.fakes import upstream as fake
 from tests.support import services
-from tests.support.gateway import ROOT, Gateway, Server, wait_for
+from tests.support.gateway import PATIENCE, ROOT, Gateway, Server, wait_for
 from tests.support.money import Payer
 from usage.sweep import sweep
 
@@ -56,6 +56,11 @@ class Installation(Gateway):
         connection.close()
         time.sleep(seconds_away)
         self.cluster.start()
+
+    def write_to_disk(self) -> None:
+        """What was committed without waiting for the disk is on it when this returns."""
+        with psycopg.connect(self.cluster.url, autocommit=True) as other:
+            other.execute("CHECKPOINT")
 
     @contextmanager
     def slow_to_write(self) -> Iterator[None]:
@@ -96,7 +101,7 @@ class Installation(Gateway):
 
     def wait_for_nobody(self, server: Server) -> None:
         """Until a killed gateway's connections are gone: PostgreSQL notices only when it wants to answer."""
-        server.process.wait(10)
+        server.process.wait(PATIENCE)
         wait_for(lambda: not self._waiting())
 
     def _waiting(self) -> list[tuple[int]]:
@@ -111,7 +116,7 @@ class Installation(Gateway):
 def kill(server: Server) -> None:
     """SIGKILL, as a machine's out-of-memory killer would."""
     server.process.kill()
-    server.process.wait(10)
+    server.process.wait(PATIENCE)
 
 
 def look_for_the_dead() -> Sequence[int]:

@@ -23,6 +23,7 @@ from keys.models import ApiKey
 from keys.secret import new_secret
 from tests.fakes import task_provider
 from tests.fakes.task_provider import TaskProvider
+from tests.support import ports
 from tests.support.databases import clone, drop, on_database
 from tests.support.gateway import Caller, wait_for
 from tests.support.money import new_payer
@@ -66,7 +67,7 @@ class Yard:
     def start(self, role: str, *, dies_at: str = "") -> Forked:
         """A worker, a cron or a web process; ``dies_at`` is where it kills itself."""
         module, arguments = _ROLES[role]
-        port = processes.free_port() if role == "web" else 0
+        port = ports.free_port() if role == "web" else 0
         if port:
             arguments = [*arguments, "--port", str(port)]
         log = self.logs / f"{role}-{len(self.started)}.log"

@@ -118,8 +118,8 @@ def test_more_rows_come_where_the_keyboard_is(
     page = visitor.page
     page.get_by_role("link", name="Load more").press("Enter")
     expect(page.locator("#usage-log tbody tr")).to_have_count(19)
-    at = page.evaluate("[...document.querySelectorAll('#usage-log tbody a')].indexOf(document.activeElement)")
-    assert at == 10
+    at = "[...document.querySelectorAll('#usage-log tbody a')].indexOf(document.activeElement)"
+    page.wait_for_function(f"{at} === 10")  # a moment behind the rows
     links = page.locator("#usage-log tbody a").evaluate_all("all => all.map(one => one.getAttribute('href'))")
     assert len({UUID(link.rpartition("/")[2]) for link in links}) == 19
     assert visitor.said == []

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 from uuid import UUID
 
+from django.db import transaction
+
 from catalog import live
 from catalog.models import Provider, Target
 from catalog.pricing import Rates
@@ -39,15 +41,16 @@ def serve(gateway: Gateway, *apis: VideoApi, unit: str = "second", **options: An
     """A model whose chain are these servers, each with the catalog's own description of it; its id."""
     rates = rates_of(unit, SECOND if unit == "second" else CLIP)
     addresses = [api.base_url + api.prefix for api in apis]
-    slug = gateway.new_model(*addresses, rates=rates, kind="videos", media=MEDIA)
-    for target, api in zip(Target.objects.filter(model__slug=slug).order_by("position"), apis, strict=True):
-        provider = Provider.objects.get(pk=target.provider_id)
-        provider.adapter = api.adapter
-        provider.options = {**PROVIDERS[api.provider].get("options", {}), **options}
-        provider.set_secret(api.secret)
-        provider.save()
-        target.upstream_model = model_of(api)
-        target.save()
+    with transaction.atomic():  # no gateway may see it half made
+        slug = gateway.new_model(*addresses, rates=rates, kind="videos", media=MEDIA)
+        for target, api in zip(Target.objects.filter(model__slug=slug).order_by("position"), apis, strict=True):
+            provider = Provider.objects.get(pk=target.provider_id)
+            provider.adapter = api.adapter
+            provider.options = {**PROVIDERS[api.provider].get("options", {}), **options}
+            provider.set_secret(api.secret)
+            provider.save()
+            target.upstream_model = model_of(api)
+            target.save()
     gateway.until_known(slug)
     live.forget()
     return slug
