@@ -45,7 +45,7 @@ class FakeStripe:
     def browse(self, url: str, form: dict[str, str] | None = None) -> tuple[int, dict[str, str], str]:
         """One request of a browser that follows nothing: status, headers, body."""
         parts = urlsplit(url)
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=10)
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
         headers = {"Content-Type": "application/x-www-form-urlencoded"} if form is not None else {}
         body = urlencode(form) if form is not None else None
         connection.request("GET" if form is None else "POST", parts.path, body, headers)

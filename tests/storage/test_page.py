@@ -13,7 +13,7 @@ import pytest
 from django.core.exceptions import RequestAborted
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
-from playwright.sync_api import FilePayload
+from playwright.sync_api import FilePayload, expect
 
 from accounts.models import User
 from core.errors import RequestTooLarge

@@ -47,7 +47,7 @@ async def call(
     body: bytes | dict[str, Any],
     *,
     leave_after: int | None = None,
-    seconds: float = 60.0,
+    seconds: float = 240.0,
     **headers: str,
 ) -> Outcome:
     """One chat call, which never raises for what the other side does.

