@@ -15,9 +15,13 @@ from tests.support import chromium, services
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER")
 _services = services.Services()
-# How quick a machine is says nothing about what is tested: no example is too slow, and making them isn't either.
+# How quick a machine is says nothing about what is tested: no example is too slow, and making them isn't either. Every
+# run makes the same examples, so that what fails in one fails in the next; others belong to nights of fuzzing.
 hypothesis.settings.register_profile(
-    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    "any machine",
+    deadline=None,
+    derandomize="FUZZ_EXAMPLES" not in os.environ,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("any machine")
 

@@ -105,8 +105,8 @@ class Conversation:
     async def taken(self, seconds: float = 0.1) -> None:
         """Wait until the gateway has read all that was sent, and ``seconds`` more, in which it passes it on.
 
-        What it has not read when a connection is cut, it never sees. Where the system does not tell (it is no Linux),
-        ``seconds`` are all the time it gets. Raises ConnectionError once the gateway has gone.
+        What it would else read together with the end that follows, it need not have passed on before. Where the system
+        does not tell (it is no Linux), ``seconds`` are all the time it gets. Raises ConnectionError once it has gone.
         """
         own, peer = (self._writer.get_extra_info(name)[1] for name in ("sockname", "peername"))
         while _unread(peer, own):

@@ -16,7 +16,7 @@ from core import ids, money
 from tests.fakes import messages as speech
 from tests.fakes import upstream as fake
 from tests.gateway import messages
-from tests.support.gateway import Caller, Gateway, price_of
+from tests.support.gateway import Caller, Gateway, price_of, wait_for_the_minute
 from usage import export, queries, receipts
 from usage.filters import UsageQuery
 from usage.models import RequestLog
@@ -155,8 +155,9 @@ def test_receipts_of_others_and_invented_ones_are_not_there(gateway: Gateway) ->
 
 
 def test_a_receipt_takes_a_key_and_counts_as_a_request(gateway: Gateway) -> None:
-    caller = gateway.caller()
-    request_id = caller.chat(gateway.model(fake.answers())).headers["x-request-id"]
+    caller, model = gateway.caller(), gateway.model(fake.answers())
+    wait_for_the_minute()
+    request_id = caller.chat(model).headers["x-request-id"]
     assert caller.send("GET", f"/v1/receipts/{request_id}").headers["x-ratelimit-remaining"] == "998"
     assert caller.send("POST", f"/v1/receipts/{request_id}", {}).status == 405
     assert caller.send("GET", f"/v1/receipts/{request_id}", authorization="Bearer ck_nonsense").status == 401

@@ -93,7 +93,7 @@ def test_a_broken_stream_raises(gateway: Gateway, caller: Caller, ask: Ask) -> N
     async def cut(talk: fake.Conversation) -> None:
         await talk.start()
         await talk.chunk("Hello there")
-        await talk.gone(0.05)
+        await talk.taken()
         talk.cut()
 
     broken = ask("stream", gateway.model(cut))

@@ -226,9 +226,9 @@ def test_one_that_can_not_be_looked_for_holds_up_no_other_and_no_look_undoes_wha
 def test_a_name_server_in_trouble_takes_nothing_away(
     names: NameServer, row: OrgDomain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sso.proofs.DNS_SECONDS", 0.5)
     publish(names, row)
     domains.prove(row, by=audit.SYSTEM)
+    monkeypatch.setattr("sso.proofs.DNS_SECONDS", 0.5)
     names.broken.add("_hypereal-challenge.acme.example")
     for _ in range(4):
         day_after(row)
