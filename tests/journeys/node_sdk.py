@@ -83,7 +83,7 @@ def run(
         env={**clean, **env},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
     )
     if done.returncode != 0:
         raise RuntimeError(f"{verb} failed:\n{done.stderr}")

@@ -24,7 +24,7 @@ from core import clock
 from hypereal_site import processes
 from hypereal_site.embedded import Postgres, Redis
 from tests.fakes import upstream as fake
-from tests.support import services
+from tests.support import ports, services
 from tests.support.gateway import PATIENCE, ROOT, Gateway, Server, wait_for
 from tests.support.money import Payer
 from usage.sweep import sweep
@@ -181,7 +181,7 @@ def own_redis() -> Iterator[Redis]:
     """A Redis to be killed."""
     services.FOLDER.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="own-", dir=services.FOLDER, ignore_cleanup_errors=True) as folder:
-        redis = Redis(Path(folder) / "redis", durable=False)
+        redis = Redis(Path(folder) / "redis", durable=False, port=ports.free_port())
         redis.start()
         try:
             yield redis

@@ -132,7 +132,7 @@ def yard(logs: Path) -> Iterator[Yard]:
     """A yard on a clone of the test database; Django's connection of this process is on it too."""
     name = f"{connection.settings_dict['NAME']}_yard"
     clone(connection.settings_dict["NAME"], name)
-    server = Redis(logs / "redis", durable=False)
+    server = Redis(logs / "redis", durable=False, port=ports.free_port())
     server.start()
     with task_provider.running() as provider, on_database(name):
         made = Yard(name, server, provider, logs)

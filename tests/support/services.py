@@ -18,6 +18,7 @@ from typing import IO
 from django.conf import settings
 
 from hypereal_site.embedded import EmbeddedError, Postgres, Redis
+from tests.support import ports
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "var" / "test-services"
@@ -113,7 +114,7 @@ def own_postgres() -> Iterator[Postgres]:
     """A fresh, running PostgreSQL that writes to the disk as in production (fsync on): to be killed by its test."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="own-", dir=FOLDER, ignore_cleanup_errors=True) as folder:
-        cluster = Postgres(Path(folder) / "postgres")
+        cluster = Postgres(Path(folder) / "postgres", port=ports.free_port())  # it comes back to it
         cluster.start()
         try:
             yield cluster
