@@ -80,7 +80,7 @@ def local_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ps
     yield psutil.Process(process.pid), LocalEngine(runpod.Account(f"{base}/v2", f"{base}/v1", SECRET))
     workers = psutil.Process(process.pid).children(recursive=True)
     processes.stop([process], [(signal.SIGTERM, 10)])
-    assert not psutil.wait_procs(workers, 5)[1], "its workers end with it"
+    assert not psutil.wait_procs(workers, 60)[1], "its workers end with it"
 
 
 @pytest.fixture(scope="module")

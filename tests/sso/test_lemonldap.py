@@ -90,6 +90,7 @@ def come_in(visitor: Visitor, name: str) -> None:
     page.locator("input[name=password]").fill(name)
     page.locator("button[type=submit]").first.click()
     page.wait_for_url(f"{visitor.site}/**")
+    page.wait_for_load_state("networkidle")  # a page that only sends the browser on is none
 
 
 def start(visitor: Visitor, connection: SsoConnection) -> None:
