@@ -78,7 +78,7 @@ def test_a_long_retry_after_leads_to_the_next_target_at_once(gateway: Gateway) -
     caller = gateway.caller()
     started = time.monotonic()
     assert caller.chat(model).status == 200
-    assert time.monotonic() - started < 1000  # nobody waited for what was asked, nor for a part of it
+    assert time.monotonic() - started < 120  # nobody waited for what was asked, nor for a part of it
     assert (limited.calls, good.calls) == (1, 1)
     assert caller.chat(model).status == 200  # it is left out for as long as it asked for
     assert (limited.calls, good.calls) == (1, 2)
