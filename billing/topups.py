@@ -289,7 +289,7 @@ def follow_up(topup_id: UUID) -> None:
     What was paid after its organization was deleted goes back to the payer. Raises StripeFailed.
     """
     topup = TopUp.objects.select_related("wallet__workspace").get(pk=topup_id)
-    if topup.run_after is not None and _came_too_late(topup):
+    if topup.run_after is not None and came_too_late(topup):
         _send_back(topup)
     elif topup.saves_card and topup.run_after is not None:
         _keep_card(topup)
@@ -297,7 +297,8 @@ def follow_up(topup_id: UUID) -> None:
     send_receipt(topup_id)
 
 
-def _came_too_late(topup: TopUp) -> bool:
+def came_too_late(topup: TopUp) -> bool:
+    """Whether it was paid after its organization was deleted, so that all of it is refunded."""
     deleted_at = topup.wallet.workspace.deleted_at
     return deleted_at is not None and topup.completed_at is not None and topup.completed_at > deleted_at
 

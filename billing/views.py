@@ -20,7 +20,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from billing import customers, history, links, stripe_api, stripe_events, stripe_keys, topups, wording
 from billing.forms import AMOUNTS_CENTS, TopUpForm
-from billing.models import AutoTopUp, CreditLot, TopUp, Wallet
+from billing.models import AutoTopUp, CreditLot, Reversal, TopUp, Wallet
 from core import errors, ids, money
 from core.views import error_json
 from events import audit
@@ -176,10 +176,15 @@ def state(request: MemberRequest, topup_id: UUID) -> HttpResponse:
 
 
 def _topup(request: MemberRequest, topup_id: UUID) -> TopUp:
-    """A top-up of any of the person's workspaces: they may have switched to another one while they paid."""
-    topup = TopUp.objects.select_related("wallet").filter(pk=topup_id).first()
+    """A top-up of any of the person's workspaces: they may have switched to another one while they paid. Of a deleted
+    organization only whoever was paying learns what became of it.
+    """
+    topup = TopUp.objects.select_related("wallet__workspace").filter(pk=topup_id).first()
     if topup is None:
         access.not_found()
+    mine = topup.source == TopUp.Source.CHECKOUT and topup.created_by_id == request.user.pk
+    if mine and topup.wallet.workspace.deleted_at is not None:
+        return topup
     access.in_workspace(request.user, topup.wallet_id).require(Permission.BILLING_READ)
     return topup
 
@@ -189,7 +194,7 @@ def _outcome(request: HttpRequest, topup: TopUp) -> dict[str, Any]:
     polls = int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 4 else 0
     cancelled = "cancelled" in request.GET and topup.state == TopUp.State.PENDING
     waiting = topup.state in topups.OPEN and not cancelled
-    return {
+    context = {
         "topup": topup,
         "cancelled": cancelled,
         "waiting": waiting,
@@ -199,6 +204,11 @@ def _outcome(request: HttpRequest, topup: TopUp) -> dict[str, Any]:
         "failure": wording.failure(topup),
         "balance_microcredits": Wallet.objects.get(pk=topup.wallet_id).balance_microcredits,
     }
+    if topup.wallet.workspace.deleted_at is not None:
+        context["deleted"] = topup.wallet.workspace.name
+        context["came_too_late"] = topups.came_too_late(topup)
+        context["refund_failed"] = set(topup.reversals.values_list("state", flat=True)) == {Reversal.State.UNDONE}
+    return context
 
 
 # ── Stripe ───────────────────────────────────────────────────────────────────────────────────────────────────────────

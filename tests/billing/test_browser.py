@@ -12,11 +12,13 @@ from playwright.sync_api import expect
 from pytest_django import Settings
 
 from accounts import reauth
-from billing import auto, reversals
+from billing import auto, reversals, topups
 from billing.models import AutoTopUp
 from core import clock
 from events import audit
-from tests.billing.support import CENT, actor_of, hear, top_up, with_card
+from orgs import organizations
+from tests import factories
+from tests.billing.support import CENT, actor_of, hear, start, top_up, with_card
 from tests.fakes.stripe import KEY, SECRET, FakeStripe
 from tests.look.conftest import Visit, browser, person, server, site, visit  # noqa: F401  (fixtures)
 from tests.support.money import Payer, new_payer
@@ -70,6 +72,27 @@ def test_the_pages_are_sound(visit: Visit, payer: Payer, window: dict[str, bool]
             name = "-".join([path.strip("/").replace("/", "-"), *window])
             visitor.page.screenshot(path=Path(folder, f"{name}.png"), full_page=True)
         visitor.assert_sound()
+
+
+@WINDOWS
+def test_the_page_after_paying_for_a_deleted_organization_is_sound(
+    visit: Visit,  # noqa: F811
+    stripe: FakeStripe,
+    window: dict[str, bool],
+) -> None:
+    workspace = factories.organization()
+    owner = factories.member(workspace, "owner")
+    payer = Payer(owner, workspace, factories.api_key(workspace, created_by=owner).key)
+    topup = start(payer, 2_500)
+    organizations.delete(workspace, actor=actor_of(payer), typed_name=workspace.name)
+    stripe.pay(topup)
+    visitor = visit(owner, **window)
+    visitor.go(f"/billing/topups/{topup.pk}/return")
+    expect(visitor.page.get_by_role("heading", name="Your payment goes back to you")).to_be_visible()
+    if folder := os.environ.get("SCREENSHOTS"):
+        visitor.page.screenshot(path=Path(folder, "-".join(["return-deleted", *window]) + ".png"), full_page=True)
+    visitor.assert_sound()
+    topups.follow_up(topup.pk)
 
 
 def test_an_automatic_top_up_is_set_up(
