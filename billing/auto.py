@@ -67,7 +67,7 @@ def configure(
     Switching it on needs a saved card; it also ends a pause.
     """
     _check(below_microcredits, amount_cents, monthly_cap_cents)
-    wallet = Wallet.objects.select_for_update(no_key=True).get(pk=workspace.pk)
+    locked(workspace)
     if enabled and not _has_card(workspace.pk):
         raise errors.InvalidRequest(
             _("Save a card first: top up once and tick “Save this card”."), param="enabled", code="no_saved_card"
@@ -85,13 +85,19 @@ def configure(
         "mail_due": "",
         "updated_at": clock.now(),
     }
-    rule, created = AutoTopUp.objects.get_or_create(wallet=wallet, defaults=values)
+    rule, created = AutoTopUp.objects.get_or_create(wallet_id=workspace.pk, defaults=values)
     if not created:
-        AutoTopUp.objects.filter(pk=wallet.pk).update(**values)
+        AutoTopUp.objects.filter(pk=workspace.pk).update(**values)
         rule.refresh_from_db()
     shown = {name: values[name] for name in ("enabled", "below_microcredits", "amount_cents", "monthly_cap_cents")}
     _record("auto_topup.change", workspace.pk, actor, shown)
     return rule
+
+
+def locked(workspace: Workspace) -> AutoTopUp | None:
+    """The rule as it is now, if there is one; it and its wallet are held until the transaction ends."""
+    Wallet.objects.select_for_update(no_key=True).get(pk=workspace.pk)
+    return AutoTopUp.objects.select_for_update(no_key=True).filter(pk=workspace.pk).first()
 
 
 def _check(below_microcredits: int, amount_cents: int, monthly_cap_cents: int) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib import messages
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -40,19 +41,19 @@ def page(request: MemberRequest) -> HttpResponse:
 @reauth.required
 def change(request: MemberRequest) -> HttpResponse:
     """Keep a new rule."""
-    form = AutoTopUpForm.of(_rule(request), request.POST)
-    if form.is_outdated():
-        stale_forms.refuse(request)
-        return redirect("billing:auto")
-    if not form.is_valid():
-        return _page(request, form, status=422)
-    try:
-        auto.configure(request.access.workspace, actor=audit.actor_of(request), **form.rule())
-    except errors.InvalidRequest as error:
-        form.complain(error)
-        return _page(request, form, status=422)
-    messages.success(request, _("Saved."))
-    return redirect("billing:auto")
+    with transaction.atomic():
+        form = AutoTopUpForm.of(auto.locked(request.access.workspace), request.POST)
+        if form.is_outdated():
+            stale_forms.refuse(request)
+            return redirect("billing:auto")
+        try:
+            if form.is_valid():
+                auto.configure(request.access.workspace, actor=audit.actor_of(request), **form.rule())
+                messages.success(request, _("Saved."))
+                return redirect("billing:auto")
+        except errors.InvalidRequest as error:
+            form.complain(error)
+    return _page(request, form, status=422)
 
 
 @require_http_methods(["GET", "POST"])

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from django import forms
 from django.contrib import messages
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
@@ -72,17 +73,19 @@ def new_key(request: MemberRequest) -> HttpResponse:
 def one_key(request: MemberRequest, key_id: UUID) -> HttpResponse:
     """What a key may do, to be changed."""
     key = lookup.api_key(request.access, key_id)
-    form = KeyForm(request.POST if request.method == "POST" else None, key=key, auto_id="edit-key-%s")
     if request.method == "GET":
-        return _dialog(request, "edit", form=form, key=key)
-    if form.is_outdated():
-        return _dialog(request, "edit", form=KeyForm.as_it_is_now(key), key=key, status=409)
-    if not form.is_valid():
-        return _dialog(request, "edit", form=form, key=key, status=422)
-    fields = form.fields_of_terms()
-    if widening.widens(key, fields) and (asked := _ask_again(request, reverse("keys_one", args=[key.pk]))):
-        return asked
-    issuing.change(key, actor=audit.actor_of(request), **fields)
+        return _dialog(request, "edit", form=KeyForm(key=key, auto_id="edit-key-%s"), key=key)
+    with transaction.atomic():
+        key = issuing.locked(key)
+        form = KeyForm(request.POST, key=key, auto_id="edit-key-%s")
+        if form.is_outdated():
+            return _dialog(request, "edit", form=KeyForm.as_it_is_now(key), key=key, status=409)
+        if not form.is_valid():
+            return _dialog(request, "edit", form=form, key=key, status=422)
+        fields = form.fields_of_terms()
+        if widening.widens(key, fields) and (asked := _ask_again(request, reverse("keys_one", args=[key.pk]))):
+            return asked
+        issuing.change(key, actor=audit.actor_of(request), **fields)
     return _done(request, _("“%(name)s” is changed.") % {"name": form.cleaned_data["name"]})
 
 

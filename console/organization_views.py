@@ -12,6 +12,7 @@ from uuid import UUID
 
 from django import forms
 from django.contrib import messages
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
@@ -72,18 +73,19 @@ def show(request: MemberRequest) -> HttpResponse:
 @of_organization
 def save(request: MemberRequest) -> HttpResponse:
     """Change it. What makes it less safe is asked of somebody who just proved to be themselves."""
-    workspace = request.access.workspace
-    form = OrganizationForm.of(workspace, request.POST)
-    if form.is_outdated():
-        stale_forms.refuse(request)
-        return HttpResponseRedirect(reverse("organization"))
-    if not form.is_valid():
-        return _general(request, form, status=422)
-    if form.cleaned_data["require_second_factor"] != workspace.require_second_factor:
-        reauth.ask(request)
-    organizations.change(workspace, actor=audit.actor_of(request), **form.cleaned_data)
-    messages.success(request, _("Saved."))
-    return HttpResponseRedirect(reverse("organization"))
+    with transaction.atomic():
+        workspace = members.locked(request.access.workspace)
+        form = OrganizationForm.of(workspace, request.POST)
+        if form.is_outdated():
+            stale_forms.refuse(request)
+            return HttpResponseRedirect(reverse("organization"))
+        if form.is_valid():
+            if form.cleaned_data["require_second_factor"] != workspace.require_second_factor:
+                reauth.ask(request)
+            organizations.change(workspace, actor=audit.actor_of(request), **form.cleaned_data)
+            messages.success(request, _("Saved."))
+            return HttpResponseRedirect(reverse("organization"))
+    return _general(request, form, status=422)
 
 
 def _general(request: MemberRequest, form: forms.Form, *, status: int = 200) -> HttpResponse:
@@ -163,8 +165,11 @@ def members_with(request: MemberRequest, form: InviteForm, *, status: int = 200)
 @never_cache
 @requires(Permission.MEMBERS_WRITE)
 @of_organization
+@transaction.atomic
 def member(request: MemberRequest, member_id: UUID) -> HttpResponse:
     """Change what somebody is."""
+    if request.method == "POST":
+        members.locked(request.access.workspace)
     row = _member(request, member_id)
     roles = [role for role in Role if members.may_manage(request.access.role, row.role, role.value)]
     if not roles:

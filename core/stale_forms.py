@@ -1,4 +1,8 @@
-"""Forms that show a state to be changed, and write nothing of it where somebody else has changed it meanwhile."""
+"""Forms that show a state to be changed, and write nothing of it where somebody else has changed it meanwhile.
+
+Who saves asks that of the row as it stands once it is locked, in the transaction that writes it: two who save in the
+same instant are heard one after the other.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,10 @@ from django.contrib import messages
 from django.db.models import Model
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
+
+
+class Outdated(Exception):
+    """The locked row is not any more what the sent form had shown."""
 
 
 class StateForm(forms.Form):
@@ -41,6 +49,11 @@ class StateForm(forms.Form):
         return not self.is_valid() or any(
             _plain(self.cleaned_data[name]) != _plain(value) for name, value in self.now.items()
         )
+
+    def is_outdated_by(self, fresh: StateForm) -> bool:
+        """The same by the state in ``fresh``, a form of the locked row: where cleaning took too long to hold it."""
+        self.now = fresh.now
+        return self.is_outdated()
 
 
 def refuse(request: HttpRequest) -> None:

@@ -100,9 +100,7 @@ def change(row: Deployment, wanted: Mapping[str, Any], *, actor: audit.Actor, ke
     secrets can't be opened.
     """
     with transaction.atomic():
-        row = Deployment.objects.select_for_update().get(pk=row.pk)
-        if row.is_deleted:
-            raise _gone()
+        row = locked(row)
         columns = {name: value for name, value in wanted.items() if name not in _HIDDEN and getattr(row, name) != value}
         env = _merged(row, wanted.get("env") or {})
         if env is not None:
@@ -126,6 +124,14 @@ def change(row: Deployment, wanted: Mapping[str, Any], *, actor: audit.Actor, ke
         changed = {**columns, **({"env_names": row.env_names} if env is not None else {})}
         _record(row, "deployment.change", actor, changed)
         wake(row)
+    return row
+
+
+def locked(row: Deployment) -> Deployment:
+    """The deployment as it is now, held until the transaction ends. Raises NotFound for a deleted one."""
+    row = Deployment.objects.select_for_update().get(pk=row.pk)
+    if row.is_deleted:
+        raise _gone()
     return row
 
 

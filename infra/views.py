@@ -8,6 +8,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.contrib import messages
+from django.db import transaction
 from django.db.models import Sum
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.shortcuts import render
@@ -118,20 +119,22 @@ def state(request: MemberRequest, deployment_id: UUID) -> HttpResponse:
 def edit(request: MemberRequest, deployment_id: UUID) -> HttpResponse:
     """Change what is wanted; the engine follows."""
     row = _found(request, deployment_id)
-    form = forms.EditForm(request.POST if request.method == "POST" else None, row=row)
-    if form.is_outdated():
-        stale_forms.refuse(request)
-        return HttpResponseRedirect(request.path)
-    if form.is_valid():
+    if request.method == "GET":
+        return render(request, "infra/edit.html", {"form": forms.EditForm(row=row), "row": row})
+    form = forms.EditForm(request.POST, row=row)
+    form.full_clean()  # looks a name up: the row is not held for that
+    with transaction.atomic():
+        if form.is_outdated_by(forms.EditForm(row=deployments.locked(row))):
+            stale_forms.refuse(request)
+            return HttpResponseRedirect(request.path)
         try:
-            deployments.change(row, form.changes(), actor=audit.actor_of(request))
+            if form.is_valid():
+                deployments.change(row, form.changes(), actor=audit.actor_of(request))
+                messages.success(request, _("Saved. The engine takes it over now."))
+                return HttpResponseRedirect(reverse("infra:deployment", args=[row.pk]))
         except errors.ProductError as error:
             form.add_error(None, error.message)
-        else:
-            messages.success(request, _("Saved. The engine takes it over now."))
-            return HttpResponseRedirect(reverse("infra:deployment", args=[row.pk]))
-    context = {"form": form, "row": row}
-    return render(request, "infra/edit.html", context, status=422 if form.errors else 200)
+    return render(request, "infra/edit.html", {"form": form, "row": row}, status=422)
 
 
 @require_http_methods(["GET", "POST"])

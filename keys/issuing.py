@@ -85,7 +85,7 @@ def change(key: ApiKey, *, actor: audit.Actor, enabled: bool | None = None, **fi
     A key that is enabled works again, whatever it was disabled for. Raises NotFound for one deleted meanwhile.
     """
     with transaction.atomic():
-        fresh = _locked(key)
+        fresh = locked(key)
         changed = {name: value for name, value in fields.items() if getattr(fresh, name) != value}
         if changed:
             before = _readable({name: getattr(fresh, name) for name in changed})
@@ -106,7 +106,7 @@ def change(key: ApiKey, *, actor: audit.Actor, enabled: bool | None = None, **fi
 def disable_at_limit(key: ApiKey) -> bool:
     """Disable a key that reached its monthly limit and is to stop there. Whether it was enabled until now."""
     with transaction.atomic():
-        fresh = _locked(key)
+        fresh = locked(key)
         if not fresh.enabled or not fresh.auto_disable:
             return False
         _write(fresh, {"enabled": False, "disabled_reason": ApiKey.DisabledReason.SPENDING_LIMIT})
@@ -118,7 +118,7 @@ def disable_at_limit(key: ApiKey) -> bool:
 def delete(key: ApiKey, *, actor: audit.Actor) -> None:
     """End the key for good. Its row stays, since log and ledger name it."""
     with transaction.atomic():
-        fresh = _locked(key)
+        fresh = locked(key)
         _write(fresh, {"deleted_at": clock.now()})
         _record(fresh, "api_key.delete", actor)
 
@@ -134,8 +134,8 @@ def display_form(text: str) -> str:
     return f"{text[:_SHOWN_START]}…{text[-_SHOWN_END:]}"
 
 
-def _locked(key: ApiKey) -> ApiKey:
-    """The key's row, locked. Raises NotFound where it was deleted meanwhile."""
+def locked(key: ApiKey) -> ApiKey:
+    """The key as it is now, held until the transaction ends. Raises NotFound where it was deleted meanwhile."""
     fresh = ApiKey.objects.select_for_update(no_key=True).filter(pk=key.pk, deleted_at=None).first()
     if fresh is None:
         raise errors.NotFound(_("There is no such key."))

@@ -7,7 +7,7 @@ The pages and the management API call these functions; each writes its row into 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 from uuid import UUID
 
@@ -19,6 +19,7 @@ from django.utils.translation import gettext as _
 from accounts import sessions
 from accounts.models import User
 from core import clock, errors, secrets
+from core.stale_forms import Outdated
 from events import audit, outbox
 from orgs.models import Membership, Workspace
 from orgs.permissions import Role
@@ -99,12 +100,19 @@ def draft(workspace: Workspace, kind: str, *, by: audit.Actor) -> SsoConnection:
         return rows.first() or create(workspace, kind, {}, by=by)
 
 
-def change(connection: SsoConnection, wanted: Mapping[str, Any], *, by: audit.Actor) -> SsoConnection:
+def change(
+    connection: SsoConnection,
+    wanted: Mapping[str, Any],
+    *,
+    by: audit.Actor,
+    is_outdated: Callable[[SsoConnection], bool] = lambda row: False,
+) -> SsoConnection:
     """Change what ``wanted`` names and leave the rest; a draft that is complete and reachable becomes active.
 
     Members: name, domain, default_role, role_claim, role_map, attribute_map, idp_initiated, enforced, status (active or
     disabled); for OpenID Connect issuer, client_id, client_secret; for SAML metadata_xml or metadata_url, entity_id
-    (which of several in the metadata). Raises InvalidRequest that names the member at fault, Conflict.
+    (which of several in the metadata). Raises InvalidRequest that names the member at fault, Conflict, and Outdated
+    where ``is_outdated`` says so of the locked row: the provider is asked before it is held.
     """
     claimed = domains.claimable(wanted["domain"]) if wanted.get("domain") else ""
     seen = SsoConnection.objects.select_related("workspace").get(pk=connection.pk)
@@ -113,6 +121,8 @@ def change(connection: SsoConnection, wanted: Mapping[str, Any], *, by: audit.Ac
     touched = [name for name, value in read.items() if getattr(seen, name) != value]
     with transaction.atomic():
         row = _locked(seen)  # the provider took its time, and somebody else may have changed other columns meanwhile
+        if is_outdated(row):
+            raise Outdated
         before = _seen(row)
         for name in touched:
             setattr(row, name, getattr(seen, name))

@@ -107,7 +107,7 @@ def route(row: OrgDomain, connection: SsoConnection | None, *, by: audit.Actor) 
     if connection is not None and connection.workspace_id != row.workspace_id:
         raise errors.NotFound(_("There is no such connection."))
     with transaction.atomic():
-        if _locked(row).connection_id == (connection.pk if connection else None):
+        if locked(row).connection_id == (connection.pk if connection else None):
             return
         row.connection = connection
         row.save(update_fields=["connection"])
@@ -117,7 +117,7 @@ def route(row: OrgDomain, connection: SsoConnection | None, *, by: audit.Actor) 
 def remove(row: OrgDomain, *, by: audit.Actor) -> None:
     """Give a domain up: nobody is routed or let in by it any more. Raises NotFound where that was done already."""
     with transaction.atomic():
-        _locked(row)
+        locked(row)
         _record("domain.remove", row, by, proven=row.verified_at is not None)
         row.delete()
 
@@ -159,7 +159,7 @@ def _verify(row: OrgDomain, method: str, *, by: audit.Actor) -> None:
     row.method, row.failures, row.checked_at = method, 0, clock.now()
     try:
         with transaction.atomic():
-            proven_at = _locked(row).verified_at  # by somebody quicker, perhaps
+            proven_at = locked(row).verified_at  # by somebody quicker, perhaps
             first, row.verified_at = proven_at is None, proven_at or row.checked_at
             row.save(update_fields=["method", "failures", "checked_at", "verified_at"])
             if first:
@@ -210,7 +210,7 @@ def _recheck(seen: OrgDomain) -> bool:
     return lost
 
 
-def _locked(row: OrgDomain) -> OrgDomain:
+def locked(row: OrgDomain) -> OrgDomain:
     """The row as it is now, held until the transaction ends. Raises NotFound where it was given up meanwhile."""
     now = OrgDomain.objects.select_for_update(no_key=True).filter(pk=row.pk).first()
     if now is None:

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from django import forms
 from django.contrib import messages
+from django.db import transaction
 from django.http import HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
@@ -84,7 +85,14 @@ def connection(request: MemberRequest, provider_id: str) -> HttpResponse:
         return _refused(request, found)
     if form.is_valid():
         try:
-            changed = connections.change(found, form.wanted(), by=audit.actor_of(request))
+            changed = connections.change(
+                found,
+                form.wanted(),
+                by=audit.actor_of(request),
+                is_outdated=lambda row: form.is_outdated_by(form_of(connection=row)),
+            )
+        except stale_forms.Outdated:
+            return _refused(request, found)
         except errors.ProductError as error:
             _blame(form, error)
         else:
@@ -103,7 +111,14 @@ def roles(request: MemberRequest, provider_id: str) -> HttpResponse:
         return _refused(request, found)
     if form.is_valid():
         try:
-            connections.change(found, form.cleaned_data, by=audit.actor_of(request))
+            connections.change(
+                found,
+                form.cleaned_data,
+                by=audit.actor_of(request),
+                is_outdated=lambda row: form.is_outdated_by(RolesForm.of(row)),
+            )
+        except stale_forms.Outdated:
+            return _refused(request, found)
         except errors.ProductError as error:
             _blame(form, error)
         else:
@@ -267,14 +282,15 @@ def verify(request: MemberRequest, domain_id: UUID) -> HttpResponse:
 def route(request: MemberRequest, domain_id: UUID) -> HttpResponse:
     """Where the people of a domain sign in."""
     row = domains.find(request.access.workspace, domain_id)
-    form = RouteForm.of(row, request.POST)
-    if form.is_outdated():
-        stale_forms.refuse(request)
-    elif form.is_valid():
-        domains.route(row, form.cleaned_data["connection"], by=audit.actor_of(request))
-        messages.success(request, _("Saved."))
-    else:
-        messages.error(request, _("There is no such connection."))
+    with transaction.atomic():
+        form = RouteForm.of(domains.locked(row), request.POST)
+        if form.is_outdated():
+            stale_forms.refuse(request)
+        elif form.is_valid():
+            domains.route(row, form.cleaned_data["connection"], by=audit.actor_of(request))
+            messages.success(request, _("Saved."))
+        else:
+            messages.error(request, _("There is no such connection."))
     return HttpResponseRedirect(reverse("organization_domains"))
 
 

@@ -28,6 +28,13 @@ def newest(workspace_id: UUID) -> BillingProfile:
     return found or BillingProfile(workspace_id=workspace_id)
 
 
+def locked(workspace: Workspace) -> BillingProfile:
+    """`newest`, which stays so until the transaction ends."""
+    # The workspace's row is the queue: a double click finds what the first one wrote.
+    Workspace.objects.select_for_update(no_key=True).get(pk=workspace.pk)
+    return newest(workspace.pk)
+
+
 def at(workspace_id: UUID, moment: datetime) -> BillingProfile:
     """The profile in force at ``moment``, or the first one that was given after it: better late than nobody."""
     mine = BillingProfile.objects.filter(workspace_id=workspace_id)
@@ -42,9 +49,7 @@ def change(workspace: Workspace, *, actor: audit.Actor, **fields: str) -> Billin
     """
     given = {name: _checked(name, value) for name, value in fields.items()}
     with transaction.atomic():
-        # The workspace's row is the queue: a double click finds what the first one wrote.
-        Workspace.objects.select_for_update(no_key=True).get(pk=workspace.pk)
-        before = newest(workspace.pk)
+        before = locked(workspace)
         changed = {name: value for name, value in given.items() if getattr(before, name) != value}
         if not changed:
             return before

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from django.contrib import messages
+from django.db import transaction
 from django.http import HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
@@ -114,19 +115,19 @@ def profile(request: MemberRequest) -> HttpResponse:
     if request.method != "POST":
         return _profile_page(request, ProfileForm.of(profiles.newest(workspace.pk)))
     request.access.require(Permission.BILLING_WRITE)
-    form = ProfileForm.of(profiles.newest(workspace.pk), request.POST)
-    if form.is_outdated():
-        stale_forms.refuse(request)
-        return HttpResponseRedirect(reverse("statements:profile"))
-    if not form.is_valid():
-        return _profile_page(request, form, status=422)
-    try:
-        profiles.change(workspace, actor=audit.actor_of(request), **form.cleaned_data)
-    except errors.InvalidRequest as error:
-        form.add_error(error.param, error.message)
-        return _profile_page(request, form, status=422)
-    messages.success(request, _("Saved."))
-    return HttpResponseRedirect(reverse("statements:profile"))
+    with transaction.atomic():
+        form = ProfileForm.of(profiles.locked(workspace), request.POST)
+        if form.is_outdated():
+            stale_forms.refuse(request)
+            return HttpResponseRedirect(reverse("statements:profile"))
+        try:
+            if form.is_valid():
+                profiles.change(workspace, actor=audit.actor_of(request), **form.cleaned_data)
+                messages.success(request, _("Saved."))
+                return HttpResponseRedirect(reverse("statements:profile"))
+        except errors.InvalidRequest as error:
+            form.add_error(error.param, error.message)
+    return _profile_page(request, form, status=422)
 
 
 def _profile_page(request: MemberRequest, form: ProfileForm, status: int = 200) -> HttpResponse:

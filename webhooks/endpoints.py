@@ -63,7 +63,7 @@ def change(
     Enabled again, it starts with a clean slate. Raises NotFound for one deleted meanwhile.
     """
     with transaction.atomic():
-        fresh = _locked(endpoint)
+        fresh = locked(endpoint)
         changed = {name: value for name, value in fields.items() if getattr(fresh, name) != value}
         if changed:
             before = {name: getattr(fresh, name) for name in changed}
@@ -83,7 +83,7 @@ def change(
 def rotate(endpoint: Endpoint, *, actor: audit.Actor, end_previous: bool = False, seen: str | None = None) -> Made:
     """A new secret by `signing.rotate`, which explains ``end_previous`` and ``seen``. Raises NotFound and Conflict."""
     with transaction.atomic():
-        fresh = _locked(endpoint)
+        fresh = locked(endpoint)
         text = signing.rotate(fresh, clock.now(), end_previous=end_previous, seen=seen)
         fresh.save(update_fields=["sealed_secret", "sealed_previous", "previous_until"])
         _record(fresh, "webhook.rotate_secret", actor, {"end_previous": end_previous})
@@ -103,7 +103,7 @@ def delete(endpoint: Endpoint, *, actor: audit.Actor) -> None:
 def send_test(endpoint: Endpoint, *, actor: audit.Actor) -> Delivery:
     """Send ``webhook.test`` to this endpoint alone. Raises NotFound, and Conflict while it is disabled."""
     with transaction.atomic():
-        fresh, now = _locked(endpoint), clock.now()
+        fresh, now = locked(endpoint), clock.now()
         deliveries.refuse_disabled(fresh)
         data = {"webhookId": str(fresh.pk), "message": "This is a test."}
         message = Outbox.objects.create(
@@ -124,7 +124,8 @@ def _refuse(workspace: Workspace, form_token: UUID | None) -> None:
         raise errors.Conflict(message, code="too_many_webhooks")
 
 
-def _locked(endpoint: Endpoint) -> Endpoint:
+def locked(endpoint: Endpoint) -> Endpoint:
+    """The endpoint as it is now, held until the transaction ends. Raises NotFound for one deleted meanwhile."""
     fresh = Endpoint.objects.select_for_update(no_key=True).filter(pk=endpoint.pk).first()
     if fresh is None:
         raise errors.NotFound(_("There is no such webhook."))

@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
+from django.db import transaction
 from django.http import HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
@@ -88,14 +89,16 @@ def edit(request: MemberRequest, webhook_id: UUID) -> HttpResponse:
         return render(request, "webhooks/edit.html", {"form": WebhookForm.of(row), "endpoint": row})
     reauth.ask_old_session(request)
     form = WebhookForm.of(row, request.POST)
-    if form.is_outdated():
-        stale_forms.refuse(request)
-        return HttpResponseRedirect(request.path)
-    if not form.is_valid():
-        return render(request, "webhooks/edit.html", {"form": form, "endpoint": row}, status=422)
-    endpoints.change(row, actor=audit.actor_of(request), fields=form.columns())
-    messages.success(request, _("Saved."))
-    return _to(row)
+    form.full_clean()  # looks a name up: the row is not held for that
+    with transaction.atomic():
+        if form.is_outdated_by(WebhookForm.of(endpoints.locked(row))):
+            stale_forms.refuse(request)
+            return HttpResponseRedirect(request.path)
+        if form.is_valid():
+            endpoints.change(row, actor=audit.actor_of(request), fields=form.columns())
+            messages.success(request, _("Saved."))
+            return _to(row)
+    return render(request, "webhooks/edit.html", {"form": form, "endpoint": row}, status=422)
 
 
 @require_http_methods(["GET", "POST"])
