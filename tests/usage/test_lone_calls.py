@@ -27,7 +27,7 @@ from orgs.permissions import Role
 from tests import factories
 from tests.support.money import Payer, new_payer
 from tests.support.visitor import CREDIT, Visitor, acquainted, later
-from usage.items import Admit, Admitted, Answer, Attempt, Extended, LogRow, Refused, Settle, Settled
+from usage.items import Admit, Admitted, Answer, Attempt, Extended, Item, LogRow, Refused, Settle, Settled
 from usage.known import SHARED_SECONDS
 from usage.metering import apply_now
 from usage.models import RequestLog, Rollup
@@ -289,8 +289,9 @@ async def test_what_can_not_even_be_asked_for_is_not_remembered_as_done(
     admit = payer.admit(3 * CREDIT)
     assert type(await visitor.one(admit)) is Admitted
     unwritable = payer.settle(admit, CREDIT, target="\ud800")  # half a character, which is in no encoding
+    items: list[Item] = [unwritable, payer.admit(CREDIT)]
     with pytest.raises(UnicodeEncodeError):
-        await visitor.ask(*[unwritable, payer.admit(CREDIT)][:together])
+        await visitor.ask(*items[:together])
     assert type(await visitor.one(payer.admit(3 * CREDIT))) is Admitted
     books = await later(payer.books)
     assert (books.balance, books.held, books.transfers) == (999 * CREDIT, 6 * CREDIT, [CREDIT])
