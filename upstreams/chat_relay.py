@@ -17,9 +17,6 @@ from upstreams.wire import Usage
 DONE = b"data: [DONE]\n\n"
 PREFACE_LIMIT_BYTES = 1024 * 1024
 HELD_LIMIT_EVENTS = 1000
-#: How far ahead is searched first, then ever farther: where each event tells something, what lies behind it is searched
-#: again for each one, and the whole rest of a long block would take seconds.
-_LOOK_AHEAD_BYTES = 2048
 
 _Fields = dict[str, msgspec.Raw]
 # What tells that an event needs a look. Inside texts quotes are escaped, so that the first two never stand there. A
@@ -138,7 +135,7 @@ class Relay:
         at, length = 0, len(block)
         while at < length and self.error is None and not self.done:
             if self.first_content_seen and not self._held:
-                end = _end_of_plain_run(block, at)
+                end = sse.end_of_plain_run(block, at, _first_telling)
                 if end > at:
                     self._plain(block if end - at == length else block[at:end], out)
                     at = end
@@ -270,21 +267,8 @@ class Relay:
         return b"data: " + loose_json.encode(chunk) + b"\n\n"
 
 
-def _end_of_plain_run(block: bytes, start: int) -> int:
-    """How far the block holds nothing that needs a look (usage, finish, error, end), up to an event boundary."""
-    length, ahead = len(block), _LOOK_AHEAD_BYTES
-    while start < length:
-        stop = length if length - start <= ahead else sse.end_of_event(block, start + ahead)
-        end = _first_telling(block, start, stop)
-        if end < stop:
-            return sse.start_of_event(block, start, end)
-        start = stop
-        ahead *= 2
-    return length
-
-
 def _first_telling(block: bytes, start: int, stop: int) -> int:
-    """Where the first word that needs a look stands; ``stop`` where there is none before it."""
+    """Where the first word that needs a look (usage, finish, error, end) stands; ``stop`` where none does."""
     end = stop
     for word in _TELLING:
         if (found := block.find(word, start, end)) >= 0:

@@ -120,7 +120,7 @@ class Relay:
         at, length = 0, len(block)
         while at < length and self.error is None and not self.done:
             if self.first_content_seen and not self._held:
-                end = _end_of_plain_run(block, at)
+                end = sse.end_of_plain_run(block, at, _first_telling)
                 if end > at:
                     self._plain(block if end - at == length else block[at:end], out)
                     at = end
@@ -260,14 +260,13 @@ def with_members(event: bytes, members: Mapping[str, Any]) -> bytes:
     return sse.with_data(event, changed.replace(b"\r", b" ").replace(b"\n", b" "))
 
 
-def _end_of_plain_run(block: bytes, start: int) -> int:
-    """How far the block holds nothing that needs a look, up to an event boundary."""
-    end = len(block)
+def _first_telling(block: bytes, start: int, stop: int) -> int:
+    """Where the first word that needs a look stands; ``stop`` where there is none before it."""
+    end = stop
     for word in _TELLING:
-        found = block.find(word, start, end)
-        if found >= 0:
+        if (found := block.find(word, start, end)) >= 0:
             end = found
-    return end if end == len(block) else sse.start_of_event(block, start, end)
+    return end
 
 
 def _has_content(value: JsonObject) -> bool:

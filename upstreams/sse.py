@@ -7,12 +7,17 @@ and in nothing else: U+2028 is text.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import msgspec
 
 from upstreams.errors import BadAnswer
 
 EVENT_LIMIT_BYTES = 64 * 1024 * 1024
+
+#: How far ahead is searched first, then ever farther: where each event tells something, what lies behind it is searched
+#: again for each one, and the whole rest of a long block would take seconds.
+_LOOK_AHEAD_BYTES = 2048
 
 _BLANK = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
 _BOM = b"\xef\xbb\xbf"
@@ -100,6 +105,22 @@ def split(block: bytes) -> list[bytes]:
     if start < len(block):
         events.append(block[start:])
     return events
+
+
+def end_of_plain_run(block: bytes, start: int, first_telling: Callable[[bytes, int, int], int]) -> int:
+    """How far ``block`` holds nothing that needs a look, up to an event boundary.
+
+    ``first_telling(block, start, stop)`` is where the first word that needs one stands, ``stop`` where there is none.
+    """
+    length, ahead = len(block), _LOOK_AHEAD_BYTES
+    while start < length:
+        stop = length if length - start <= ahead else end_of_event(block, start + ahead)
+        end = first_telling(block, start, stop)
+        if end < stop:
+            return start_of_event(block, start, end)
+        start = stop
+        ahead *= 2
+    return length
 
 
 def end_of_event(block: bytes, start: int) -> int:

@@ -30,7 +30,7 @@ import msgspec
 import psycopg
 
 from core import clock, errors, ids
-from usage.doors import LineDoor, flush_statement
+from usage.doors import FLUSH, LineDoor
 from usage.items import Admit, Admitted, Item, Refused, Result, Settle, Void
 from usage.known import Known
 from usage.line import Line
@@ -289,7 +289,7 @@ class Committer:
     async def _flush(self, line: Line) -> bool:
         began = time.monotonic()
         try:
-            await line.run(flush_statement(line))
+            await line.run(FLUSH)
         except psycopg.Error as error:
             log.warning("the barrier failed, settling again", extra={"error": type(error).__name__})
             return False

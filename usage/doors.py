@@ -18,9 +18,8 @@ _READ: Final = "SELECT hypereal_calls_read("
 _WRITE: Final = "SELECT hypereal_calls_write("
 _APPLY: Final = "SELECT hypereal_calls_apply("
 _LOGGED: Final = "SELECT json_build_array(charged_microcredits, billed_at)::text FROM usage_requestlog WHERE id = "
-#: Makes all that was committed so far durable. PostgreSQL 17 flushes the log without a transaction of its own.
-_FLUSH: Final = b"SELECT pg_logical_emit_message(false, '', '', true)"
-_FLUSH_BEFORE_17: Final = b"SELECT pg_logical_emit_message(true, '', '')"
+#: The one durable write behind which everything committed before it is durable too, without a transaction of its own.
+FLUSH: Final = b"SELECT pg_logical_emit_message(false, '', '', true)"
 #: The charge and the moment of a log row.
 LoggedRow = tuple[int, datetime]
 _logged = msgspec.json.Decoder(LoggedRow).decode
@@ -75,7 +74,7 @@ class LineDoor:
         The flush is a statement behind the commit, so that no lock is held through it.
         """
         query = self._call(_WRITE, changes) + b"; COMMIT" if changes else b"COMMIT"
-        await self._line.run(self._flushed(query) if flush else query)
+        await self._line.run(_flushed(query) if flush else query)
 
     async def apply(self, decided: str, *, flush: bool) -> str | None:
         """All in one: None, and nothing done, where the rows changed that the decisions rest on."""
@@ -86,13 +85,10 @@ class LineDoor:
         return await self._applied(self._call(f"SELECT {function}(", argument), flush=flush)
 
     async def _applied(self, query: bytes, *, flush: bool) -> str | None:
-        return await self._value(self._flushed(b"BEGIN; " + query + b"; COMMIT") if flush else query)
+        return await self._value(_flushed(b"BEGIN; " + query + b"; COMMIT") if flush else query)
 
     def _call(self, function: str, argument: str) -> bytes:
         return function.encode() + self._line.literal(argument) + b")"
-
-    def _flushed(self, query: bytes) -> bytes:
-        return query + b"; " + flush_statement(self._line)
 
     async def _value(self, query: bytes) -> str | None:
         result = await self._line.run(query)
@@ -100,6 +96,5 @@ class LineDoor:
         return value.decode() if value is not None else None
 
 
-def flush_statement(line: Line) -> bytes:
-    """The one durable write behind which everything committed before it is durable too."""
-    return _FLUSH if line.server_version >= 170_000 else _FLUSH_BEFORE_17
+def _flushed(query: bytes) -> bytes:
+    return query + b"; " + FLUSH

@@ -42,11 +42,6 @@ class Line:
         connect = psycopg.AsyncConnection.connect
         return cls(await connect(dsn, autocommit=True, connect_timeout=5, options=options or None))
 
-    @property
-    def server_version(self) -> int:
-        """As PostgreSQL counts: 170000 is 17.0."""
-        return self._pgconn.server_version
-
     async def run(self, query: bytes, *params: bytes) -> pq.abc.PGresult:
         """Send ``query``, which without ``params`` may be several statements. Returns the first rows that come of it.
 

@@ -22,6 +22,7 @@ from tests.upstreams.exchanges import (
     event,
     objects,
 )
+from tests.upstreams.watched import Watched
 from upstreams.chat_relay import HELD_LIMIT_EVENTS, Relay
 from upstreams.errors import AccountRefused, BadAnswer, ServerFailed, UpstreamRateLimited, UpstreamRefusal
 from upstreams.wire import Usage
@@ -164,21 +165,6 @@ def test_running_usage_passes_unchanged_and_the_last_one_counts(wants_usage: boo
     assert sent.startswith(b"".join(parts))
     assert relay.usage == Usage(input_tokens=40, output_tokens=3)
     assert (objects(sent)[-2]["choices"] == []) is wants_usage
-
-
-class Watched(bytes):
-    """Counts how many of its bytes were searched."""
-
-    searched = 0
-
-    def find(self, word: Any, start: Any = 0, end: Any = None) -> int:
-        found = super().find(word, start, end)
-        self.searched += (found if found >= 0 else len(self) if end is None else end) - start
-        return found
-
-    def count(self, word: Any, start: Any = 0, end: Any = None) -> int:
-        self.searched += (len(self) if end is None else end) - start
-        return super().count(word, start, end)
 
 
 def test_where_each_event_tells_something_the_rest_is_not_searched_for_each() -> None:

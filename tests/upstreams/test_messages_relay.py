@@ -23,6 +23,7 @@ from tests.fakes.messages import (
     usage,
     words,
 )
+from tests.upstreams.watched import Watched
 from upstreams import messages_relay
 from upstreams.errors import AccountRefused, BadAnswer, ServerFailed, UpstreamRefusal
 from upstreams.messages_relay import Relay
@@ -88,6 +89,15 @@ def test_a_delta_without_a_stop_reason_only_counts() -> None:
     relay, sent = fed(start(usage(2037, 0)), words("Hi"), running)
     assert (relay.finished, relay.usage) == (False, Usage(15_665, output_tokens=9, service_tier="standard"))
     assert sent.endswith(running)
+
+
+def test_where_each_event_tells_something_the_rest_is_not_searched_for_each() -> None:
+    running = event("message_delta", delta={"stop_reason": None}, usage={"input_tokens": 15_665, "output_tokens": 9})
+    for number in (200, 2000):
+        relay, _sent = fed(start(usage(2037, 0)), words("Hi"))
+        block = Watched(running * number)
+        assert relay.feed(block) == [block]
+        assert block.searched < 20_000 * number
 
 
 def test_a_second_start_begins_the_counts_anew() -> None:
