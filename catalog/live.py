@@ -9,6 +9,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable
 
+from django.utils.asyncio import async_unsafe
+
 from catalog.entries import Snapshot
 from catalog.snapshot import build
 from core import clock
@@ -45,6 +47,7 @@ def made(key: Hashable, make: Callable[[Snapshot], str]) -> str:
     return shelf[key]
 
 
+@async_unsafe("The catalog of pages is read from the database every few seconds: not on an event loop.")
 def _fresh() -> tuple[Snapshot, dict[Hashable, str]]:
     """The snapshot and its own shelf, taken together: another thread may be putting both in place anew."""
     with _held.lock:

@@ -21,6 +21,8 @@ from usage.items import Claim, Replay
 
 _FIRST_PAUSE_SECONDS: Final = 0.2
 _LONGEST_PAUSE_SECONDS: Final = 2.0
+#: What a look at a run may meet that says nothing of the run.
+_NOT_NOW: Final = (errors.Overloaded, errors.TimedOut)
 
 
 @endpoint("GET", "POST")
@@ -71,18 +73,17 @@ async def run(request: GatewayRequest, name: str) -> Answer:
     """``POST /gpu/run/{slug}``: 202 at once; with ``sync`` the end of it, or 202 after four minutes."""
     await engine.count(request)
     body = _object(request)
-    job_id = await _submitted(request, partial(runs.submit_run, request.key, name, body))
-    told = await request.runtime.work(partial(runs.begin, job_id))
-    return await _until_done(request, job_id, told) if body.get("sync") is True else _told(told)
+    made = await _submitted(request, partial(runs.submit_run, request.key, name, body))
+    return await _begun(request, made, waits=body.get("sync") is True)
 
 
 @endpoint("POST", kind=endpoints.GPU)
 async def hosted(request: GatewayRequest, name: str) -> Answer:
     """``POST /gpu/{slug}``: a hosted model; the short ones are answered inline, the others with 202."""
     await engine.count(request)
-    job_id = await _submitted(request, partial(runs.submit_hosted, request.key, name, _object(request)))
-    told = await request.runtime.work(partial(runs.begin, job_id))
-    return await _until_done(request, job_id, told) if runs.is_inline(name) else _told(told)
+    waits = await request.runtime.work(partial(runs.is_inline, name))
+    made = await _submitted(request, partial(runs.submit_hosted, request.key, name, _object(request)))
+    return await _begun(request, made, waits=waits)
 
 
 @endpoint("GET", "DELETE")
@@ -108,27 +109,41 @@ async def retired(request: GatewayRequest, rest: str = "") -> Answer:
     )
 
 
-async def _submitted(request: GatewayRequest, submit: Callable[..., Job | Replay]) -> UUID:
-    """The run's id: of a new one, or of the one that the same Idempotency-Key made."""
+async def _submitted(request: GatewayRequest, submit: Callable[..., Job | Replay]) -> Job | Replay:
+    """The new run, or what stands of the one that the same Idempotency-Key made."""
     key = replay.presented(request.raw_headers)
     claim = None
     if key is not None:
         hashes = replay.hashes(key, request.method or "", request.path, request.body)
         claim = Claim(hashes.key, hashes.request, is_stream=False)
-    made = await job_views.made(request, partial(submit, job_id=request.id, claim=claim))
-    return made.request_id if isinstance(made, Replay) else made.pk
+    return await job_views.made(request, partial(submit, job_id=request.id, claim=claim))
 
 
-async def _until_done(request: GatewayRequest, job_id: UUID, told: Mapping[str, Any]) -> Answer:
-    """The end of a run, waited for without a thread; the same 202 as otherwise when it takes too long."""
+async def _begun(request: GatewayRequest, made: Job | Replay, *, waits: bool) -> Answer:
+    """The run, handed to the engine now. Where that can't be done it stands all the same, and a worker does it."""
+    job_id = made.request_id if isinstance(made, Replay) else made.pk
+    try:
+        told = await request.runtime.work(partial(runs.begin, job_id))
+    except _NOT_NOW:
+        if isinstance(made, Replay):
+            raise
+        told = runs.answer(made)
+    return _told(await _until_done(request, job_id, told) if waits else told)
+
+
+async def _until_done(request: GatewayRequest, job_id: UUID, told: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The end of a run, waited for without a thread; what was seen last where it takes too long."""
     end = request.runtime.loop.time() + runs.SYNC_SECONDS
     pause = _FIRST_PAUSE_SECONDS
     look = partial(runs.look, request.key.workspace_id, str(job_id))
     while not runs.is_over(told) and request.runtime.loop.time() < end and not request.caller_is_gone():
         await asyncio.sleep(pause)
         pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)
-        told = await request.runtime.work(look)
-    return _told(told)
+        try:
+            told = await request.runtime.work(look)
+        except _NOT_NOW:
+            continue
+    return told
 
 
 def _told(told: Mapping[str, Any]) -> Answer:

@@ -6,6 +6,7 @@ import re
 from html import unescape
 
 import pytest
+from django.core.exceptions import SynchronousOnlyOperation
 from django.test import Client
 from pytest_django import Settings
 
@@ -88,3 +89,9 @@ def test_a_model_without_a_price_is_shown_as_such(client: Client) -> None:
     acme = Provider.objects.create(slug="acme", name="Acme", adapter="openai", base_url="https://a.example")
     Model.objects.create(slug="later", name="Later", vendor=acme, endpoints=["chat"])
     assert "No price yet" in client.get("/models").content.decode()
+
+
+async def test_no_event_loop_waits_for_the_pages_catalog() -> None:
+    """Also not where it is still fresh: a few seconds later it would be read from the database."""
+    with pytest.raises(SynchronousOnlyOperation):
+        live.current()

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -32,8 +32,9 @@ class RunPod:
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     #: Every request that came: method and path.
     asked: list[tuple[str, str]] = field(default_factory=list)
-    #: Method and a part of the path → what to answer instead: a status, or "drop" (do it, and break off).
-    faults: dict[tuple[str, str], int | str] = field(default_factory=dict)
+    #: Method and a part of the path → what to answer instead: a status, or "drop" (do it, and break off); or what
+    #: happens once it is done and not answered yet.
+    faults: dict[tuple[str, str], int | str | Callable[[], None]] = field(default_factory=dict)
     #: What an image is refused with.
     refused_images: dict[str, str] = field(default_factory=dict)
     #: What the next jobs become at once when their state is asked for.
@@ -134,6 +135,8 @@ def running() -> Iterator[RunPod]:
                 status, value = fault, {"error": "the engine is in trouble"}
             else:
                 status, value = fake.answer(self.command, self.path, body)
+            if callable(fault):
+                fault()
             if fault == "drop":
                 self.close_connection = True
                 return

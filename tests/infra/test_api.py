@@ -6,13 +6,16 @@ import base64
 from collections.abc import Iterator
 from typing import Any
 
+import psycopg
 import pytest
+from django.db import connection
 from pytest_django import Settings
 
 from catalog import live, prices
 from catalog.models import Model, Provider
 from catalog.pricing import Rates
 from events.models import AuditEvent, Outbox
+from gateway.runtime import database_dsn
 from infra.models import Deployment
 from infra.samples import handler
 from jobs.models import Job
@@ -201,6 +204,38 @@ def test_the_same_idempotency_key_runs_once(caller: Caller, engine: fake.RunPod)
     )
     assert first.json["job_id"] == again.json["job_id"]
     assert Job.objects.filter(workspace=caller.workspace).count() == 1
+
+
+@pytest.mark.parametrize("sync", [False, True], ids=["handed over", "looked at"])
+def test_a_run_that_a_step_fails_of_stands(caller: Caller, engine: fake.RunPod, sync: bool) -> None:
+    """Its credits are reserved, so its caller is told of it, whatever becomes of the database in that moment."""
+    row = deployed(caller, gpuTypes="ADA_48_PRO")
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        ours = cursor.fetchone()[0]
+
+    def cut() -> None:
+        """The end of every connection that a step may be on; its lease ends by itself."""
+        engine.faults.clear()
+        with psycopg.connect(database_dsn(), autocommit=True) as control:
+            control.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND application_name = 'hypereal' AND pid <> %s",
+                [ours],
+            )
+            control.execute("UPDATE jobs_job SET lease_until = now() WHERE workspace_id = %s", [caller.workspace.pk])
+
+    engine.faults[("GET", "/status") if sync else ("POST", "/run")] = cut
+    engine.script.append({"status": "COMPLETED", "output": {"ok": 1}, "executionTime": 900})
+    told = caller.send("POST", f"/v1/gpu/run/{row.slug}", {"input": {}, "sync": sync})
+    assert not engine.faults
+    if sync:
+        assert (told.status, told.json["status"]) == (200, "succeeded")
+    else:
+        assert (told.status, told.json["status"], told.json["provider_job_id"]) == (202, "queued", None)
+        assert drive(Job.objects.get(pk=told.json["job_id"]).pk).state == "succeeded"
+    books = caller.settled_books()
+    assert (books.charged, books.held) == ((900 * ADA + 500) // 1000, 0)
 
 
 def test_a_run_is_cancelled(caller: Caller, engine: fake.RunPod) -> None:
