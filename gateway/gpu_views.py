@@ -74,16 +74,15 @@ async def run(request: GatewayRequest, name: str) -> Answer:
     await engine.count(request)
     body = _object(request)
     made = await _submitted(request, partial(runs.submit_run, request.key, name, body))
-    return await _begun(request, made, waits=body.get("sync") is True)
+    return await _begun(request, made, waits=lambda: body.get("sync") is True)
 
 
 @endpoint("POST", kind=endpoints.GPU)
 async def hosted(request: GatewayRequest, name: str) -> Answer:
     """``POST /gpu/{slug}``: a hosted model; the short ones are answered inline, the others with 202."""
     await engine.count(request)
-    waits = await request.runtime.work(partial(runs.is_inline, name))
     made = await _submitted(request, partial(runs.submit_hosted, request.key, name, _object(request)))
-    return await _begun(request, made, waits=waits)
+    return await _begun(request, made, waits=partial(runs.is_inline, name))
 
 
 @endpoint("GET", "DELETE")
@@ -119,16 +118,23 @@ async def _submitted(request: GatewayRequest, submit: Callable[..., Job | Replay
     return await job_views.made(request, partial(submit, job_id=request.id, claim=claim))
 
 
-async def _begun(request: GatewayRequest, made: Job | Replay, *, waits: bool) -> Answer:
-    """The run, handed to the engine now. Where that can't be done it stands all the same, and a worker does it."""
+async def _begun(request: GatewayRequest, made: Job | Replay, *, waits: Callable[[], bool]) -> Answer:
+    """The run, handed to the engine now; its end where ``waits()``, which may ask the database.
+
+    Where it can't be handed over now it stands all the same, and a worker does it.
+    """
     job_id = made.request_id if isinstance(made, Replay) else made.pk
+
+    def begin() -> tuple[Mapping[str, Any], bool]:
+        return runs.begin(job_id), waits()
+
     try:
-        told = await request.runtime.work(partial(runs.begin, job_id))
+        told, to_its_end = await request.runtime.work(begin)
     except _NOT_NOW:
         if isinstance(made, Replay):
             raise
-        told = runs.answer(made)
-    return _told(await _until_done(request, job_id, told) if waits else told)
+        told, to_its_end = runs.answer(made), False
+    return _told(await _until_done(request, job_id, told) if to_its_end else told)
 
 
 async def _until_done(request: GatewayRequest, job_id: UUID, told: Mapping[str, Any]) -> Mapping[str, Any]:
