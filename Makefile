@@ -4,6 +4,13 @@ PYTHON ?= python3
 WORKERS ?= 3
 VENV := .venv/bin
 .DEFAULT_GOAL := help
+# Where the environment wants no compiled modules beside the sources they are kept under var: compiled again, each of
+# the hundreds of processes that tests start would take seconds longer.
+ifdef PYTHONDONTWRITEBYTECODE
+unexport PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX ?= $(CURDIR)/var/pycache
+endif
+
 .PHONY: help run install test torture lint format bench bench-peers clients lock css
 
 # Settings must load for type and migration checks; nothing is connected to.

@@ -39,6 +39,9 @@ def main() -> None:
     _install(["requirements.lock"] + (["requirements-dev.lock"] if options.dev else []))
     if not options.install_only:
         os.chdir(str(ROOT))
+        if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
+            # Nothing is left beside the sources; but compiled at each start, they would take ten seconds.
+            os.environ.setdefault("PYTHONPYCACHEPREFIX", str(ROOT / "var" / "pycache"))
         os.execv(str(PYTHON), [str(PYTHON), "-m", "hypereal_site.supervisor"])
 
 

@@ -56,7 +56,11 @@ def _run(checkout: Path, *arguments: str, before: str = "", **env: str) -> subpr
     code = "import sys, runpy, ensurepip; ensurepip._WHEEL_PKG_DIR = 'wheels'; "
     code += f"{before or 'pass'}; sys.argv[:] = ['run.py', *{list(arguments)!r}]; "
     code += "runpy.run_path('run.py', run_name='__main__')"
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("UV_", "PIP_", "HYPEREAL_"))}
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("UV_", "PIP_", "HYPEREAL_", "PYTHONPYC"))
+    }
     return subprocess.run(
         [sys.executable, "-c", code], cwd=checkout, env={**clean, **env}, capture_output=True, text=True, check=False
     )
@@ -145,6 +149,18 @@ def test_a_moved_environment_is_made_anew(with_venv: Path, tmp_path_factory: pyt
     # The new one is made without pip here, to need no index: what counts is that the old one is not used.
     missing = "import importlib.util; importlib.util.find_spec = lambda name: None"
     assert "no venv module" in _run(moved, "--install-only", before=missing).stderr
+
+
+@pytest.mark.parametrize("kept", ["", "/elsewhere"], ids=["nowhere else", "elsewhere"])
+def test_what_is_compiled_is_kept_even_if_not_beside_the_sources(with_venv: Path, kept: str) -> None:
+    """Else each start would compile everything again."""
+    package = with_venv / "hypereal_site"
+    package.mkdir()
+    tell = "import os; print(os.environ.get('PYTHONDONTWRITEBYTECODE'), os.environ.get('PYTHONPYCACHEPREFIX'))"
+    (package / "supervisor.py").write_text(tell)
+    env = {"PYTHONDONTWRITEBYTECODE": "1", **({"PYTHONPYCACHEPREFIX": kept} if kept else {})}
+    done = _run(with_venv, **env)
+    assert done.stdout.splitlines()[-1] == f"None {kept or with_venv / 'var' / 'pycache'}", done.stderr
 
 
 def test_a_link_to_another_environment_is_never_cleared(
