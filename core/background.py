@@ -4,10 +4,17 @@ it again, so a wake-up that gets lost costs time and nothing else."""
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
+import math
+from datetime import UTC, datetime
+from typing import Final
 
 import django_rq
 from django.db import transaction
+
+from core import clock
+
+#: How far the clocks of a worker's machine and of the database may differ before a wake-up comes too early.
+_CLOCKS_DIFFER_SECONDS: Final = 0.1
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +34,16 @@ def _enqueue(task: str, args: tuple[object, ...], queue: str, job_id: str, after
     terms = {"job_id": job_id, "result_ttl": 0, "failure_ttl": 3600}
     try:
         if after_seconds > 0:
-            django_rq.get_queue(queue).enqueue_in(timedelta(seconds=after_seconds), task, *args, **terms)
+            django_rq.get_queue(queue).enqueue_at(_whole_second_after(after_seconds), task, *args, **terms)
         else:
             django_rq.get_queue(queue).enqueue(task, *args, **terms)
     except Exception as error:
         log.warning("no wake-up for %s: %s; its sweep will do it", task, type(error).__name__)
+
+
+def _whole_second_after(seconds: float) -> datetime:
+    """The moment in ``seconds``, or up to one later: RQ counts in whole seconds and drops what is over.
+
+    Whoever is woken before the time finds nothing due, goes, and is not woken again.
+    """
+    return datetime.fromtimestamp(math.ceil(clock.now().timestamp() + seconds + _CLOCKS_DIFFER_SECONDS), UTC)
