@@ -123,6 +123,8 @@ class Connection(asyncio.Protocol):
                 self.fail(BadAnswer("the upstream's answer is not HTTP/1.1"))
                 return
             self._keep_alive = False  # the answer is whole; what follows it is noise
+        if self.closed:
+            return
         if self._body:
             self._hand_over_body(response)
         if self._complete:
@@ -177,7 +179,10 @@ class Connection(asyncio.Protocol):
             "content-length" not in headers and "transfer-encoding" not in headers and status not in (204, 304)
         )
         if self._response is not None:
-            self._response.set_head(status, headers)
+            try:
+                self._response.set_head(status, headers)
+            except BadAnswer as error:
+                self.fail(error)
 
     def on_message_begin(self) -> None:
         if self._complete:  # bytes behind the end of an answer: never serve another request from here

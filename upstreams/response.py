@@ -115,13 +115,10 @@ class Response:
             await self._wait()
 
     def set_head(self, status: int, headers: dict[str, str]) -> None:
+        """Raises BadAnswer for a body in an encoding that nobody asked for and that can't be read."""
         encoding = headers.get("content-encoding", "identity").lower()
         if encoding != "identity":
-            try:
-                self._inflater = Inflater(encoding)
-            except BadAnswer as error:
-                self.fail(error)
-                return
+            self._inflater = Inflater(encoding)
         self.headers = headers
         self.status = status
         self._wake()

@@ -183,6 +183,20 @@ async def test_bodies_that_cannot_be_unpacked(pool: Pool, encoding: str, body: b
                 pass
 
 
+async def test_what_cannot_be_unpacked_is_not_read_on(pool: Pool) -> None:
+    """Whoever sends it need not come to an end."""
+
+    async def endless(exchange: Exchange) -> None:
+        await exchange.begin_chunked("content-encoding: br\r\n")
+        await exchange.chunk(b"x" * 1000)
+        await exchange.until_gone()
+
+    async with serving(endless) as server:
+        with pytest.raises(BadAnswer), await pool.send(server.request(), PATIENT):
+            pass
+        await asyncio.wait_for(server.gone.wait(), 60)
+
+
 async def test_a_bomb_stays_packed(pool: Pool) -> None:
     async def bomb(exchange: Exchange) -> None:
         await exchange.answer(gzip.compress(b"\0" * (20 * MB)), "content-encoding: gzip\r\n")
@@ -207,7 +221,7 @@ async def test_a_collected_body_is_bounded(pool: Pool) -> None:
     async with serving(long) as server:
         with await pool.send(server.request(), PATIENT) as response, pytest.raises(AnswerTooLarge):
             await response.read(MB)
-        await asyncio.wait_for(server.gone.wait(), 5)
+        await asyncio.wait_for(server.gone.wait(), 60)
 
 
 @pytest.mark.parametrize("part", [b"x-a: " + b"y" * 1000 + b"\r\n", b"z" * 1000])
