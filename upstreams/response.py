@@ -6,7 +6,7 @@ import asyncio
 from typing import Protocol, Self, cast
 
 from upstreams.decoding import Inflater
-from upstreams.errors import AnswerTooLarge, BadAnswer, ConnectionLost, UpstreamError
+from upstreams.errors import AnswerTooLarge, ConnectionLost, UpstreamError
 from upstreams.wire import Timeouts
 
 HIGH_WATER_BYTES = 256 * 1024
