@@ -108,7 +108,9 @@ class GatewayRequest(HttpRequest):
     def address(self, trusted_proxies: int) -> Address | None:
         """The caller's address."""
         client = self.scope.get("client")
-        forwarded = self.raw_headers.get(b"x-forwarded-for", b"").decode("latin-1")
+        # Some proxies write a line of their own behind those that they were sent: all of them are one list.
+        lines = [value for name, value in self.scope["headers"] if name == b"x-forwarded-for"]
+        forwarded = b",".join(lines).decode("latin-1")
         return address_of(client[0] if client else "", forwarded, trusted_proxies=trusted_proxies)
 
     @property

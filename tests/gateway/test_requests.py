@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 
 from core import clock
+from gateway.request import GatewayRequest
 from keys.models import ApiKey
 from keys.secret import new_secret
 from orgs.models import Workspace
@@ -188,6 +189,23 @@ def test_a_key_may_be_bound_to_networks_and_models(gateway: Gateway) -> None:
     assert (row["status"], row["model"], row["error_type"], row["charged_microcredits"]) == (
         403, other, "permission_error", 0,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("lines", "trusted", "found"),
+    [
+        ([b"203.0.113.7, 10.0.0.2"], 2, "203.0.113.7"),
+        ([b"203.0.113.7", b"10.0.0.2"], 2, "203.0.113.7"),
+        ([b"192.0.2.66", b"203.0.113.7", b"10.0.0.2"], 2, "203.0.113.7"),
+        ([b"192.0.2.66", b"203.0.113.7"], 1, "203.0.113.7"),
+        ([], 1, "10.0.0.1"),
+        ([b"192.0.2.66"], 0, "10.0.0.1"),
+    ],
+)
+def test_a_proxy_may_write_its_address_on_a_line_of_its_own(lines: list[bytes], trusted: int, found: str) -> None:
+    headers = [(b"x-forwarded-for", line) for line in lines]
+    scope = {"method": "GET", "client": ("10.0.0.1", 5), "headers": [(b"host", b"x"), *headers]}
+    assert str(GatewayRequest(scope, None, "/models").address(trusted)) == found
 
 
 @pytest.mark.parametrize(
