@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, Protocol
@@ -129,11 +130,14 @@ class Dialect(Protocol):
         ...
 
 
+_PIECE_BYTES: Final = 1 << 20
 _fields_decoder = msgspec.json.Decoder(Fields)
 
 
 def read_object(body: bytes) -> Fields:
     """The members of a JSON object, undecoded. Raises InvalidRequest for anything else."""
+    if not body.isascii() and not _is_utf8(body):  # members that pass as they are, nobody else looks into
+        raise InvalidRequest("The body is not valid JSON: it is not UTF-8.")
     try:
         return _fields_decoder.decode(body)
     except msgspec.ValidationError:
@@ -142,6 +146,18 @@ def read_object(body: bytes) -> Fields:
         raise InvalidRequest(f"The body is not valid JSON: {error}") from None
     except RecursionError:
         raise InvalidRequest("The body is nested too deeply.") from None
+
+
+def _is_utf8(body: bytes) -> bool:
+    """Piece by piece: the text of a body of megabytes would take several times its room."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for start in range(0, len(body), _PIECE_BYTES):
+            decoder.decode(body[start : start + _PIECE_BYTES])
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def member(fields: Fields, name: str) -> Any:

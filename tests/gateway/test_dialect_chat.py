@@ -75,6 +75,17 @@ def test_what_is_refused(body: bytes, param: str | None) -> None:
     assert refused.value.param == param
 
 
+@pytest.mark.parametrize("shift", range(4))
+def test_every_language_fits_however_long_the_text(shift: int) -> None:
+    """A long body is looked through in pieces, which cut characters of several bytes anywhere."""
+    text = "." * shift + "日本語 🎨 é " * 200_000
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": text}]}, ensure_ascii=False).encode()
+    assert len(body) > 3_000_000
+    assert DIALECT.parse(body).body == body
+    with pytest.raises(InvalidRequest, match="not UTF-8"):
+        DIALECT.parse(body.replace("é".encode(), b"\xe9", 1))
+
+
 def test_errors_have_openais_shape() -> None:
     error = InsufficientCredits("no", extra={"required_credits": 200, "available_credits": 1.5})
     body = json.loads(DIALECT.error(error, uuid7()))
