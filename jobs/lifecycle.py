@@ -170,13 +170,19 @@ def cancel(job_id: UUID) -> Job:
 
 def wake(row: Job, seconds: float) -> None:
     """Have a worker look at the job once the present transaction is committed, or that much later."""
+    # Whoever polls has steps made before their time: then the wake-up for such a step would find nothing to do.
     enqueue_on_commit(
         STEP_TASK,
         str(row.pk),
         queue=kinds.queue_of(row.kind),
-        job_id=f"{row.kind}-{row.pk}-{row.steps}",
+        job_id=_wake_up(row, row.steps),
         after_seconds=seconds,
+        instead_of=_wake_up(row, row.steps - 1),
     )
+
+
+def _wake_up(row: Job, steps: int) -> str:
+    return f"{row.kind}-{row.pk}-{steps}"
 
 
 # ── Inside the transaction ───────────────────────────────────────────────────────────────────────────────────────────

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 from uuid import uuid4
 
 import django_rq
@@ -43,3 +44,25 @@ def test_what_is_due_now_is_queued_now(
         assert name in queue.get_job_ids()
     finally:
         Job.fetch(name, queue.connection).delete()
+
+
+def test_a_wake_up_takes_the_place_of_one_whose_time_has_not_come(
+    django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
+) -> None:
+    queue, (waiting, queued, later) = django_rq.get_queue("bulk"), (str(uuid4()) for _ in range(3))
+
+    def wake(name: str, **terms: Any) -> None:
+        with django_capture_on_commit_callbacks(execute=True):
+            enqueue_on_commit("jobs.tasks.step", name, queue="bulk", job_id=name, **terms)
+
+    try:
+        wake(waiting, after_seconds=60)
+        wake(queued)
+        wake(later, after_seconds=90, instead_of=waiting)
+        wake(later, after_seconds=90, instead_of=queued)
+        assert queue.scheduled_job_registry.get_job_ids() == [later]
+        assert not Job.exists(waiting, queue.connection)
+        assert Job.fetch(queued, queue.connection).args == (queued,) and queued in queue.get_job_ids()
+    finally:
+        for name in (queued, later):
+            Job.fetch(name, queue.connection).delete()
