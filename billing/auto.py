@@ -67,7 +67,7 @@ def configure(
     Switching it on needs a saved card; it also ends a pause.
     """
     _check(below_microcredits, amount_cents, monthly_cap_cents)
-    locked(workspace)
+    rule = locked(workspace)
     if enabled and not _has_card(workspace.pk):
         raise errors.InvalidRequest(
             _("Save a card first: top up once and tick “Save this card”."), param="enabled", code="no_saved_card"
@@ -85,8 +85,9 @@ def configure(
         "mail_due": "",
         "updated_at": clock.now(),
     }
-    rule, created = AutoTopUp.objects.get_or_create(wallet_id=workspace.pk, defaults=values)
-    if not created:
+    if rule is None:
+        rule = AutoTopUp.objects.create(wallet_id=workspace.pk, **values)
+    else:
         AutoTopUp.objects.filter(pk=workspace.pk).update(**values)
         rule.refresh_from_db()
     shown = {name: values[name] for name in ("enabled", "below_microcredits", "amount_cents", "monthly_cap_cents")}

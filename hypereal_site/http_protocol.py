@@ -281,9 +281,5 @@ class Protocol(HttpToolsProtocol):
         else:
             super().timeout_keep_alive_handler()
 
-    def _unset_keepalive_if_required(self) -> None:
-        # uvicorn's word for "something came in".
-        self._idle_since = None
-
     def _look_after(self, seconds: float) -> None:
         self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)

@@ -99,6 +99,14 @@ def apply(door: CursorDoor, items: Sequence[Item], now: datetime | None = None) 
 
     ``now`` stands in for the database's clock in tests.
     """
+    decision = foresee(door, items, now)
+    if changes := decision.changes:
+        door.write(changes)
+    return decision.results
+
+
+def foresee(door: CursorDoor, items: Sequence[Item], now: datetime | None = None) -> Decision:
+    """What `apply` writes and returns, with nothing written yet; the rows are held until the transaction ends."""
     deciding = decide(items, rows.parse(door.read(wanted(items, now))))
     try:
         log_id = next(deciding)
@@ -106,9 +114,7 @@ def apply(door: CursorDoor, items: Sequence[Item], now: datetime | None = None) 
             log_id = deciding.send(door.logged(log_id))
     except StopIteration as end:
         decision: Decision = end.value
-    if changes := decision.changes:
-        door.write(changes)
-    return decision.results
+    return decision
 
 
 def apply_now(item: Item, now: datetime | None = None) -> Result:

@@ -29,12 +29,11 @@ from tests import factories
 from tests.support.money import Payer, new_payer
 from tests.support.visitor import CREDIT, Visitor, dsn, later
 from tests.usage.test_lone_calls import ALONE, developer, membership
-from usage import rows
 from usage.doors import CursorDoor
 from usage.items import Admit, Admitted, Item, LogRow, Refused, Result, Settle, Settled, Void
 from usage.known import SHARED_SECONDS
 from usage.line import Line
-from usage.metering import Decision, apply_now, decide, wanted
+from usage.metering import Decision, apply_now, foresee
 from usage.models import RequestLog, Rollup
 
 STEPS = 400
@@ -69,15 +68,8 @@ def foreseen(items: Sequence[Item]) -> Decision:
     """What the ordinary way decides over the rows that are there. Nothing is written."""
     with transaction.atomic():
         connection.ensure_connection()
-        door = CursorDoor(connection.connection)
-        deciding = decide(items, rows.parse(door.read(wanted(items))))
         try:
-            log_id = next(deciding)
-            while True:
-                log_id = deciding.send(door.logged(log_id))
-        except StopIteration as end:
-            decision: Decision = end.value
-            return decision
+            return foresee(CursorDoor(connection.connection), items)
         finally:
             transaction.set_rollback(True)
 
